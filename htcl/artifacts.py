@@ -1,0 +1,164 @@
+"""Content-keyed artifact folders: written aside, published whole, each with a manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from htcl import __version__, storage
+from htcl.config import fingerprint
+from htcl.errors import HTCLError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an artifact is made from; its key is the hash of all of it.
+
+    Attributes:
+        kind: name of the step.
+        step_version: raised when the step's output changes meaning.
+        section: the settings that the step reads.
+        inputs: name -> key of the artifact or fingerprint of the raw input it reads.
+    """
+
+    kind: str
+    step_version: int
+    section: dict[str, Any]
+    inputs: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """The content key, 16 hexadecimal digits."""
+        return fingerprint([self.kind, self.step_version, self.section, self.inputs])
+
+
+@dataclass
+class Draft:
+    """An artifact being made: a local folder to fill, figures and table versions to note."""
+
+    path: Path
+    figures: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, int] = field(default_factory=dict)
+
+
+class ArtifactStore:
+    """The artifacts below one workspace, local or in object storage."""
+
+    def __init__(self, workspace: str) -> None:
+        self.workspace = workspace
+
+    def uri(self, kind: str, key: str) -> str:
+        """Folder of an artifact."""
+        return storage.join(self.workspace, "artifacts", kind, key)
+
+    def published(self, kind: str, key: str) -> bool:
+        """Whether the artifact is there, whole."""
+        return storage.exists(storage.join(self.uri(kind, key), MANIFEST))
+
+    def manifest(self, kind: str, key: str) -> dict[str, Any]:
+        """Read an artifact's manifest.
+
+        Raises:
+            HTCLError: when it is not published, or damaged.
+        """
+        uri = storage.join(self.uri(kind, key), MANIFEST)
+        try:
+            return dict(json.loads(storage.read_bytes(uri)))
+        except FileNotFoundError:
+            raise HTCLError(f"{kind} {key} is not published in {self.workspace}; run the pipeline first") from None
+        except ValueError:
+            raise HTCLError(f"{uri} is damaged; delete its folder and run the pipeline again") from None
+
+    def manifests(self, kind: str) -> list[dict[str, Any]]:
+        """All published manifests of a kind, oldest first."""
+        fs, path = storage.filesystem(storage.join(self.workspace, "artifacts", kind))
+        names = fs.glob(f"{path}/*/{MANIFEST}")
+        found = [json.loads(fs.cat_file(name)) for name in names if not Path(name).parent.name.startswith(".")]
+        return sorted(found, key=lambda manifest: str(manifest["created"]))
+
+    def fetch(self, kind: str, key: str) -> Path:
+        """The artifact as a local folder; from object storage it is copied into a cache once."""
+        manifest = self.manifest(kind, key)
+        uri = self.uri(kind, key)
+        if storage.is_local(uri):
+            return storage.local_path(uri)
+        cache = Path(tempfile.gettempdir()) / f"htcl-cache-{os.getuid()}" / fingerprint(uri)
+        if not (cache / MANIFEST).exists():
+            fs, path = storage.filesystem(uri)
+            aside = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}")
+            for name in [*manifest["files"], MANIFEST]:
+                (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                fs.get_file(f"{path}/{name}", str(aside / name))
+            _rename_into_place(aside, cache)
+        return cache
+
+    @contextlib.contextmanager
+    def create(self, recipe: Recipe) -> Iterator[Draft]:
+        """Fill a folder aside; when the block ends without an error the artifact is published.
+
+        Two makers of one key do no harm: what was published first stays.
+        """
+        started = time.monotonic()
+        target = self.uri(recipe.kind, recipe.key)
+        aside = self._aside(target)
+        try:
+            draft = Draft(path=aside)
+            yield draft
+            files = {
+                str(f.relative_to(aside)): f.stat().st_size for f in sorted(aside.rglob("*")) if f.is_file()
+            }
+            manifest = {
+                "kind": recipe.kind,
+                "key": recipe.key,
+                "step_version": recipe.step_version,
+                "section": recipe.section,
+                "inputs": recipe.inputs,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - started, 1),
+                "htcl": __version__,
+                "figures": draft.figures,
+                "tables": draft.tables,
+                "files": files,
+            }
+            (aside / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+            _publish(aside, target, [*files, MANIFEST])
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _aside(self, target: str) -> Path:
+        if not storage.is_local(target):
+            return Path(tempfile.mkdtemp(prefix="htcl-"))
+        path = storage.local_path(target)
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        aside.mkdir(parents=True)
+        return aside
+
+
+def _publish(aside: Path, target: str, names: list[str]) -> None:
+    if storage.is_local(target):
+        _rename_into_place(aside, storage.local_path(target))
+        return
+    fs, path = storage.filesystem(target)
+    for name in names:  # the manifest comes last: what has one is whole
+        fs.put_file(str(aside / name), f"{path}/{name}")
+
+
+def _rename_into_place(aside: Path, target: Path) -> None:
+    try:
+        aside.rename(target)
+    except OSError:
+        if not (target / MANIFEST).exists():
+            raise
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,100 @@
+"""Open an audio source, and watch the bytes that the decoder reads from it."""
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import SEEK_SET
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from htcl.audio.rejects import AudioRejected, RejectReason
+
+# No codec in use writes this many zeros in a row: the largest MPEG frame has 1441 bytes, AAC and Opus packets
+# about as many.
+ZERO_RUN_BYTES = 4096
+# Cover art and MP4 indexes stay far below; a file that yields no sound for so long will not yield any.
+MAX_BYTES_WITHOUT_SOUND = 32 * 2**20
+
+
+@contextmanager
+def open_audio(source: str | Path | BinaryIO) -> Iterator[BinaryIO]:
+    """Open a local path, an fsspec URI or an already open seekable file (which is left open).
+
+    Raises:
+        AudioRejected: `missing_file`; `unreadable` for folders, devices and missing permissions. Other I/O
+            errors (a network that fails) are raised as they are: they say nothing about the file, so retry.
+    """
+    if not isinstance(source, (str, Path)):
+        yield source
+        return
+    try:
+        file = _open_uri(source) if isinstance(source, str) and "://" in source else _open_local(Path(source))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AudioRejected(RejectReason.MISSING_FILE, f"no file at {source}") from error
+    except PermissionError as error:
+        raise AudioRejected(RejectReason.UNREADABLE, f"no permission to read {source}") from error
+    with file:
+        yield file
+
+
+def _open_local(path: Path) -> BinaryIO:
+    # Opening a pipe would wait for a writer for ever.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise AudioRejected(RejectReason.UNREADABLE, f"{path} is a folder or a device, not a file")
+    return path.open("rb")
+
+
+def _open_uri(uri: str) -> BinaryIO:
+    import fsspec
+
+    return cast(BinaryIO, fsspec.open(uri, "rb").open())
+
+
+class WatchedFile:
+    """The file-like object that PyAV reads. It notes long runs of zero bytes and ends runaway reads.
+
+    Attributes:
+        bytes_read: total number of bytes read.
+        zero_runs: offsets in the file where ZERO_RUN_BYTES or more zeros in a row were read.
+        gave_up: true once MAX_BYTES_WITHOUT_SOUND were read without a call of `sound_found`; from then on the
+            file reads as ended.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._position = file.seek(0)
+        self._before = b""
+        self._bytes_without_sound = 0
+        self.bytes_read = 0
+        self.zero_runs: list[int] = []
+        self.gave_up = False
+
+    def read(self, size: int) -> bytes:
+        """Read up to `size` bytes."""
+        if self._bytes_without_sound > MAX_BYTES_WITHOUT_SOUND:
+            self.gave_up = True
+            return b""
+        data = self._file.read(size)
+        window = self._before + data
+        zeros_at = window.find(bytes(ZERO_RUN_BYTES))
+        if zeros_at >= 0:
+            self.zero_runs.append(self._position - len(self._before) + zeros_at)
+        self._before = window[-(ZERO_RUN_BYTES - 1) :]
+        self._position += len(data)
+        self._bytes_without_sound += len(data)
+        self.bytes_read += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        """Move the position, as `io.IOBase.seek` does."""
+        self._position = self._file.seek(offset, whence)
+        self._before = b""
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position in the file, in bytes."""
+        return self._position
+
+    def sound_found(self) -> None:
+        """Start the count of bytes without sound afresh."""
+        self._bytes_without_sound = 0

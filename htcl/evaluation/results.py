@@ -1,0 +1,118 @@
+"""Evaluation results as long tables: one row per query, and one row per figure with its interval."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from htcl.evaluation.bootstrap import Statistic, interval
+from htcl.evaluation.metrics import FloatArray
+
+Task = Literal["text_to_audio", "audio_to_text", "song_to_song"]
+Split = Literal["test", "warm", "cold"]
+
+_FIGURE = [("system", pa.string()), ("task", pa.string()), ("split", pa.string()), ("metric", pa.string())]
+
+# query: the track_id of the query song, by which runs are compared later.
+PER_QUERY_SCHEMA = pa.schema([*_FIGURE, ("query", pa.string()), ("value", pa.float64())])
+
+RESULT_SCHEMA = pa.schema(
+    [*_FIGURE, ("value", pa.float64()), ("low", pa.float64()), ("high", pa.float64()), ("n", pa.int64())]
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure: the mean over ``n`` queries (median_rank: the median), within its bootstrap interval."""
+
+    system: str
+    task: Task
+    split: Split
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def to_table(results: Iterable[Result]) -> pa.Table:
+    """One row per result, in RESULT_SCHEMA."""
+    return pa.Table.from_pylist([asdict(result) for result in results], schema=RESULT_SCHEMA)
+
+
+def from_table(table: pa.Table) -> list[Result]:
+    """The inverse of ``to_table``."""
+    return [Result(**row) for row in table.select(RESULT_SCHEMA.names).to_pylist()]
+
+
+def per_query_table(
+    system: str, task: Task, split: Split, queries: Iterable[str], metrics: Mapping[str, FloatArray]
+) -> pa.Table:
+    """The values that an ``evaluate_...`` function returned, in PER_QUERY_SCHEMA; join with pa.concat_tables.
+
+    ``queries``: the track_id of each query, [n]; ``metrics``: float64 [n] by name. Raises ValueError if a
+    metric has another length, or a query occurs twice.
+    """
+    keys = pa.array(queries, pa.string())
+    if pc.count_distinct(keys).as_py() < len(keys):
+        raise ValueError(f"system {system!r}: a query of {task} ({split}) occurs twice: one query per anchor")
+    tables = [PER_QUERY_SCHEMA.empty_table()]
+    for metric, values in metrics.items():
+        if len(values) != len(keys):
+            raise ValueError(f"system {system!r}: {len(values)} values of {metric} for {len(keys)} queries")
+        figure = [pa.repeat(pa.scalar(name), len(keys)) for name in (system, task, split, metric)]
+        tables.append(pa.table([*figure, keys, pa.array(values, pa.float64())], schema=PER_QUERY_SCHEMA))
+    return pa.concat_tables(tables)
+
+
+def summarise(
+    per_query: pa.Table, confidence: float = 0.95, samples: int = 2000, seed: int = 0
+) -> list[Result]:
+    """One result per (system, task, split, metric) of a per-query table, sorted by these.
+
+    Raises ValueError, naming the figure, for values that are not finite.
+    """
+    names = [name for name, _ in _FIGURE]
+    figures = per_query.group_by(names).aggregate([]).sort_by([(name, "ascending") for name in names])
+    results = []
+    for figure in figures.to_pylist():
+        chosen = pc.scalar(True)
+        for name in names:
+            chosen = chosen & (pc.field(name) == figure[name])
+        values = per_query.filter(chosen)["value"].to_numpy()
+        statistic: Statistic = "median" if figure["metric"] == "median_rank" else "mean"
+        try:
+            found = interval(values, confidence=confidence, samples=samples, seed=seed, statistic=statistic)
+        except ValueError as error:
+            raise ValueError(f"{' '.join(figure.values())}: {error}") from error
+        results.append(Result(**figure, **asdict(found)))
+    return results
+
+
+def shared_queries(
+    a: pa.Table, b: pa.Table, task: Task, split: Split, metric: str
+) -> tuple[FloatArray, FloatArray]:
+    """Values of one metric in two per-query tables on the queries that both have: two float64 [shared].
+
+    Each table must hold one system. Raises ValueError if a query occurs twice in one.
+    """
+    (keys_a, values_a), (keys_b, values_b) = (_values(table, task, split, metric) for table in (a, b))
+    _, at_a, at_b = np.intersect1d(keys_a, keys_b, assume_unique=True, return_indices=True)
+    return values_a[at_a], values_b[at_b]
+
+
+def _values(table: pa.Table, task: Task, split: Split, metric: str) -> tuple[np.ndarray, FloatArray]:
+    rows = table.filter(
+        (pc.field("task") == task) & (pc.field("split") == split) & (pc.field("metric") == metric)
+    )
+    keys = rows["query"].to_numpy().astype(str)
+    if len(np.unique(keys)) < len(keys):
+        systems = sorted(pc.unique(rows["system"]).to_pylist())
+        raise ValueError(
+            f"a query of {task} {metric} ({split}) occurs twice in a table of the systems {systems}: "
+            "filter the table to one system before comparing"
+        )
+    return keys, rows["value"].to_numpy()

@@ -1,0 +1,105 @@
+"""Rows out of Parquet, JSONL and CSV files, whichever a platform has."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from htcl import storage
+from htcl.errors import HTCLError
+
+SUFFIXES = {
+    "parquet": (".parquet",),
+    "jsonl": (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz"),
+    "csv": (".csv", ".csv.gz", ".tsv"),
+}
+
+
+def input_files(path: str, format_: str, origin: str) -> tuple[str, list[str]]:
+    """Find the files of an input and their one format.
+
+    Args:
+        path: file, folder or URI.
+        format_: parquet, jsonl, csv, or auto.
+        origin: config section, named in errors.
+
+    Returns:
+        (format, file URIs in order).
+
+    Raises:
+        HTCLError: nothing there, or files of several or unknown formats.
+    """
+    names = storage.list_files(path)
+    if format_ == "auto":
+        found = {kind for kind, ends in SUFFIXES.items() if any(n.lower().endswith(ends) for n in names)}
+        if len(found) != 1:
+            what = "files of several formats" if found else "no Parquet, JSONL or CSV file"
+            raise HTCLError(f"{origin}.path: {path} holds {what}; set {origin}.format or point to the right folder")
+        format_ = found.pop()
+        names = {n: v for n, v in names.items() if n.lower().endswith(SUFFIXES[format_])}
+    single = list(names) == [PurePath(path).name]
+    return format_, [path if single else storage.join(path, name) for name in names]
+
+
+def read_rows(files: list[str], format_: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Yield (place, row) for every row; a row that cannot be parsed is None.
+
+    `place` names file and line for the rejects.
+    """
+    for uri in files:
+        name = PurePath(uri).name
+        if format_ == "parquet":
+            for number, row in enumerate(_parquet_rows(uri)):
+                yield f"{name}:{number}", row
+        else:
+            parse = _parse_json if format_ == "jsonl" else None
+            yield from _text_rows(uri, name, parse)
+
+
+def column_names(files: list[str], format_: str, sample: int = 1000) -> list[str]:
+    """Columns of an input: those of the Parquet schema or CSV header, or of the first JSON rows."""
+    names: dict[str, None] = {}
+    for number, (_, row) in enumerate(read_rows(files, format_)):
+        names.update(dict.fromkeys(row or {}))
+        if number >= sample:
+            break
+    return list(names)
+
+
+def _parquet_rows(uri: str) -> Iterator[dict[str, Any]]:
+    fs, path = storage.filesystem(uri)
+    with fs.open(path, "rb") as handle:
+        try:
+            parquet = pq.ParquetFile(handle)
+        except Exception as error:
+            raise HTCLError(f"{uri} is not a readable Parquet file: {error}") from None
+        for batch in parquet.iter_batches():
+            yield from batch.to_pylist()
+
+
+def _text_rows(uri: str, name: str, parse: Any) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    fs, path = storage.filesystem(uri)
+    with fs.open(path, "rb", compression="infer") as handle:
+        text = io.TextIOWrapper(handle, encoding="utf-8", errors="replace", newline="")
+        if parse is None:
+            delimiter = "\t" if name.endswith(".tsv") else ","
+            for number, row in enumerate(csv.DictReader(text, delimiter=delimiter), start=2):
+                yield f"{name}:{number}", {k: v for k, v in row.items() if k is not None and v != ""}
+            return
+        for number, line in enumerate(text, start=1):
+            if line.strip():
+                yield f"{name}:{number}", parse(line)
+
+
+def _parse_json(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

@@ -1,0 +1,77 @@
+"""Structured logs: one logfmt line an event, and progress with rate and time left."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+
+class LogfmtFormatter(logging.Formatter):
+    """`ts=… level=info step=shards msg="…" key=value`; fields come from `extra={"fields": …}`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one record as one line."""
+        fields = {
+            "ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "step": record.name.removeprefix("htcl."),
+            "msg": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        line = " ".join(f"{key}={_quote(value)}" for key, value in fields.items())
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _quote(value: Any) -> str:
+    text = f"{value:.5g}" if isinstance(value, float) else str(value)
+    return '"' + text.replace('"', "'").replace("\n", " ") + '"' if " " in text or not text else text
+
+
+def setup_logging(level: int = logging.INFO) -> None:
+    """Send the log lines of htcl to standard error; called once by every entry point."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogfmtFormatter())
+    logger = logging.getLogger("htcl")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def get_logger(step: str) -> logging.Logger:
+    """The logger of a step."""
+    return logging.getLogger(f"htcl.{step}")
+
+
+def log(logger: logging.Logger, message: str, **fields: Any) -> None:
+    """Log one event at level info with its figures as fields."""
+    logger.info(message, extra={"fields": fields})
+
+
+class Progress:
+    """Logs how far a long step is, at most every `every` seconds: done, total, rate, time left."""
+
+    def __init__(self, logger: logging.Logger, what: str, total: int, every: float = 5.0) -> None:
+        self._logger, self._what, self._total, self._every = logger, what, total, every
+        self._start = self._last = time.monotonic()
+
+    def update(self, done: int, **fields: Any) -> None:
+        """Report that `done` of `total` are finished."""
+        now = time.monotonic()
+        if now - self._last < self._every and done < self._total:
+            return
+        self._last = now
+        elapsed = max(now - self._start, 1e-9)
+        rate = done / elapsed
+        eta = (self._total - done) / rate if rate > 0 else float("inf")
+        log(
+            self._logger,
+            "progress",
+            what=self._what,
+            done=done,
+            total=self._total,
+            per_second=round(rate, 2),
+            eta_seconds=round(eta, 1),
+            **fields,
+        )

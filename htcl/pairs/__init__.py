@@ -1,0 +1,1 @@
+"""Positive events to pair counts: pure kernels over arrays, run by the Spark job."""

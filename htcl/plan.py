@@ -1,0 +1,163 @@
+"""What a run consists of: every step's recipe and key, and why a step would run.
+
+The graph is known before anything runs: a key depends on raw inputs, settings and step versions only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from htcl import storage
+from htcl.artifacts import ArtifactStore, Recipe
+from htcl.config import PipelineConfig, fingerprint
+from htcl.ingest.reading import SUFFIXES, input_files
+
+STEP_VERSIONS = {
+    "catalog": 1,
+    "pairs": 1,
+    "shards": 1,
+    "stage1": 1,
+    "stage2": 1,
+    "embeddings": 1,
+    "index": 1,
+    "evaluation": 1,
+    "report": 1,
+}
+"""Raised when the output of a step changes its meaning."""
+
+_OPERATIONAL = {
+    "catalog": {"path", "audio_root", "max_reject_share"},
+    "interactions": {"path", "max_reject_share"},
+    "audio": {"max_reject_share"},
+    "training": {"processes", "log_every_steps", "checkpoint_every_steps", "collective_timeout_seconds"},
+}
+"""Settings that change how a step runs, not what comes out."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One box of the DAG as it stands for one configuration."""
+
+    name: str
+    recipe: Recipe
+    published: bool
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """The artifact key."""
+        return self.recipe.key
+
+
+def plan(config: PipelineConfig, champion: str | None = None) -> dict[str, Step]:
+    """Work out all steps in the order they run.
+
+    Args:
+        config: the configuration.
+        champion: a stage-2 key that the nightly fine-tune goes on from; then stage 1 is the one behind it.
+
+    Raises:
+        HTCLError: when an input is not there or cannot be read.
+    """
+    store = ArtifactStore(config.workspace)
+    keys: dict[str, str] = {}
+    steps = {}
+    for name, section, inputs in _graph(config, store, champion):
+        recipe = Recipe(name, STEP_VERSIONS[name], section, {k: v or keys[k] for k, v in inputs.items()})
+        keys[name] = recipe.key
+        if name == "stage1" and champion:
+            keys[name] = _ancestor(store, champion, "stage1")
+            continue
+        published = store.published(name, recipe.key)
+        reason = "published" if published else _why(store, recipe)
+        steps[name] = Step(name, recipe, published, reason)
+    return steps
+
+
+def _graph(
+    config: PipelineConfig, store: ArtifactStore, champion: str | None
+) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
+    """(step, settings, inputs); an input with an empty value is the step of that name."""
+    catalog = {"catalog": _section(config.catalog, "catalog"), "split": _section(config.split)}
+    pairs = {
+        "interactions": _section(config.interactions, "interactions"),
+        "pairs": _section(config.pairs),
+        "split": _section(config.split),
+    }
+    training = _section(config.training, "training")
+    stage1 = {"model": _section(config.model), "training": training, "stage1": _section(config.stage1)}
+    stage2 = {"training": training, "stage2": _section(config.stage2)}
+    start = {"stage1": ""}
+    if champion:
+        start = {"champion": champion}
+        stage2["stage2"] |= {"epochs": config.nightly.epochs}
+    data = {"catalog": "", "shards": ""}
+    return [
+        ("catalog", catalog, {"catalog_input": _table_fingerprint(config.catalog, "catalog")}),
+        ("pairs", pairs, {"catalog": "", "log_input": _table_fingerprint(config.interactions, "interactions")}),
+        (
+            "shards",
+            {"audio": _section(config.audio, "audio"), "shards": _section(config.shards)},
+            {"catalog": "", "audio_input": _audio_fingerprint(config)},
+        ),
+        ("stage1", stage1, data),
+        ("stage2", stage2, {**start, "pairs": "", **data}),
+        ("embeddings", {}, {"stage1": "", "stage2": "", **data}),
+        ("index", {"search": _section(config.search)}, {"embeddings": ""}),
+        ("evaluation", {"evaluation": _section(config.evaluation)}, {"embeddings": "", "pairs": ""}),
+        ("report", {"report": _section(config.report)}, {"evaluation": "", "index": ""}),
+    ]
+
+
+def audio_root(config: PipelineConfig) -> str:
+    """Folder that the catalog's audio paths start from."""
+    if config.catalog.audio_root:
+        return config.catalog.audio_root
+    path = config.catalog.path
+    fs, native = storage.filesystem(path)
+    return path if fs.isdir(native) else path.rsplit("/", 1)[0]
+
+
+def _section(section: BaseModel, name: str = "") -> dict[str, Any]:
+    return section.model_dump(mode="json", exclude=_OPERATIONAL.get(name, set()))
+
+
+def _table_fingerprint(section: Any, origin: str) -> str:
+    _, files = input_files(section.path, section.format, origin)
+    names = storage.list_files(section.path)
+    return fingerprint({name: tag for name, tag in names.items() if any(f.endswith(name) for f in files)})
+
+
+def _audio_fingerprint(config: PipelineConfig) -> str:
+    tables = tuple(end for ends in SUFFIXES.values() for end in ends)
+    names = storage.list_files(audio_root(config))
+    return fingerprint({name: tag for name, tag in names.items() if not name.lower().endswith(tables)})
+
+
+def _ancestor(store: ArtifactStore, key: str, kind: str) -> str:
+    """The key of the `kind` that a stage-2 model descends from, over any number of fine-tunes."""
+    inputs = store.manifest("stage2", key)["inputs"]
+    return str(inputs[kind]) if kind in inputs else _ancestor(store, inputs["champion"], kind)
+
+
+def _why(store: ArtifactStore, recipe: Recipe) -> str:
+    """Hold a recipe against the newest published artifact of its kind."""
+    manifests = store.manifests(recipe.kind)
+    if not manifests:
+        return "never run here"
+    last = manifests[-1]
+    if last["step_version"] != recipe.step_version:
+        return f"step version {last['step_version']} -> {recipe.step_version}"
+    changes = _differences(last["section"], recipe.section)
+    changes += [f"{name} changed" for name, key in recipe.inputs.items() if last["inputs"].get(name) != key]
+    return "; ".join(changes) or "its artifact is gone"
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{path}.{k}".lstrip("."))]
+    return [] if old == new else [f"{path}: {old} -> {new}"]

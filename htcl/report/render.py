@@ -1,0 +1,74 @@
+"""The report as one HTML string that needs nothing else: no network, no other file."""
+
+from itertools import groupby
+from operator import attrgetter
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from htcl.report import formats
+from htcl.report.catalog_map import OTHER, dots, genre_colours, legend
+from htcl.report.charts import Whisker, bars, line_chart, whiskers
+from htcl.report.data import FunnelRow, Headline, ReportData
+from htcl.report.results import blocks
+
+
+def render(data: ReportData) -> str:
+    """The whole page; the same data gives the same bytes."""
+    colours = genre_colours(point.genre for point in data.points)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            data=data,
+            headlines=[(headline, _against(headline)) for headline in data.headline],
+            funnel=_funnel(data.funnel),
+            rejects=sorted(data.rejects, key=attrgetter("count"), reverse=True),
+            charts=[(curve.stage, line_chart(curve)) for curve in data.curves],
+            blocks=blocks(data.results),
+            dots=dots(data.points, colours),
+            legend=legend(data.points, colours),
+            colours=colours,
+            other=OTHER,
+        )
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("htcl.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for function in (
+        formats.grouped,
+        formats.measure,
+        formats.interval,
+        formats.share,
+        formats.duration,
+        formats.moment,
+        formats.words,
+    ):
+        environment.filters[function.__name__] = function
+    return environment
+
+
+def _against(headline: Headline) -> list[Whisker | None]:
+    """A picture of each figure, where there is more than one to compare."""
+    triples = [
+        (float(figure.value), figure.low, figure.high)
+        for figure in headline.figures
+        if not isinstance(figure.value, str)
+    ]
+    comparable = 1 < len(triples) == len(headline.figures)
+    return whiskers(triples) if comparable else [None] * len(headline.figures)
+
+
+def _funnel(rows: list[FunnelRow]) -> list[tuple[str, list[tuple[FunnelRow, float]]]]:
+    """Runs of rows of one group, each row with the length of its bar."""
+    groups = [(name, list(members)) for name, members in groupby(rows, key=attrgetter("group"))]
+    return [
+        (name, list(zip(members, bars([row.count for row in members]), strict=True)))
+        for name, members in groups
+    ]

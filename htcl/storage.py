@@ -1,0 +1,123 @@
+"""Files behind a URI (fsspec): local folders and object storage by the same calls."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+
+from htcl.errors import HTCLError
+
+
+def join(root: str, *parts: str) -> str:
+    """Join parts onto a folder or URI."""
+    return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def is_local(uri: str) -> bool:
+    """Whether a URI is a path of this machine."""
+    return "://" not in uri or uri.startswith("file://")
+
+
+def local_path(uri: str) -> Path:
+    """The path behind a local URI.
+
+    Raises:
+        HTCLError: when the URI is not local.
+    """
+    if not is_local(uri):
+        raise HTCLError(f"{uri} is not a local path")
+    return Path(uri.removeprefix("file://"))
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """The fsspec filesystem of a URI and the path in its own spelling."""
+    return fsspec.core.url_to_fs(uri)  # type: ignore[no-any-return]
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is there."""
+    fs, path = filesystem(uri)
+    return bool(fs.exists(path))
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read a whole small file."""
+    fs, path = filesystem(uri)
+    return bytes(fs.cat_file(path))
+
+
+@contextlib.contextmanager
+def open_atomic(uri: str) -> Iterator[IO[bytes]]:
+    """Open a file for writing that is visible complete or not at all.
+
+    A local file is written aside and renamed; an object appears when its upload is closed.
+    """
+    fs, path = filesystem(uri)
+    if not is_local(uri):
+        with fs.open(path, "wb") as handle:
+            yield handle
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with aside.open("wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a small file, whole or not at all."""
+    with open_atomic(uri) as handle:
+        handle.write(data)
+
+
+def list_files(uri: str) -> dict[str, tuple[int, str]]:
+    """Every file below a folder (or the file itself): relative path -> (bytes, change tag).
+
+    Hidden files and those that start with an underscore are passed over, as Spark does.
+
+    Raises:
+        HTCLError: when there is nothing at the URI or it cannot be read.
+    """
+    fs, path = filesystem(uri)
+    try:
+        found = fs.find(path, detail=True)
+    except PermissionError as error:
+        raise HTCLError(f"{uri} cannot be read: {error.strerror}; check its permissions") from None
+    if not found:
+        if is_local(uri):
+            _check_readable(Path(path), uri)
+        if not fs.exists(path):
+            raise HTCLError(f"{uri} does not exist; check the path in the config")
+    base = path.rstrip("/")
+    files = {}
+    for name, info in sorted(found.items()):
+        relative = name[len(base) :].lstrip("/") or Path(name).name
+        if not any(part.startswith((".", "_")) for part in Path(relative).parts):
+            files[relative] = (int(info["size"]), _change_tag(info))
+    return files
+
+
+def _change_tag(info: dict[str, Any]) -> str:
+    """What changes when a file's content does: ETag on object storage, else the modification time."""
+    return str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or "")
+
+
+def _check_readable(path: Path, uri: str) -> None:
+    # fsspec shows an unreadable folder as an empty one.
+    try:
+        if path.is_dir():
+            next(path.iterdir(), None)
+    except PermissionError as error:
+        raise HTCLError(f"{uri} cannot be read: {error.strerror}; check its permissions") from None

@@ -1,0 +1,137 @@
+"""Growing tables (Delta, through deltalake): commits of Parquet files that others wrote."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import deltalake
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from deltalake.transaction import AddAction, CommitProperties, create_table_with_add_actions
+
+from htcl import storage
+
+COMMIT_PREFIX = "commit="
+"""Files of one commit lie in a folder of their own, spelled so that Spark reads it as a partition."""
+
+
+class GrowingTable:
+    """One Delta table of the workspace."""
+
+    def __init__(self, workspace: str, name: str, schema: pa.Schema, partition_by: str | None = None) -> None:
+        self.uri = storage.join(workspace, "tables", name)
+        self.name, self.schema, self.partition_by = name, schema, partition_by
+
+    def exists(self) -> bool:
+        """Whether anything was committed yet."""
+        return deltalake.DeltaTable.is_deltatable(self.uri)
+
+    def version(self) -> int:
+        """The newest version; -1 before the first commit."""
+        return deltalake.DeltaTable(self.uri).version() if self.exists() else -1
+
+    def new_folder(self) -> str:
+        """A fresh folder inside the table; what is written there is invisible until `commit`."""
+        return storage.join(self.uri, f"{COMMIT_PREFIX}{uuid.uuid4().hex}")
+
+    def file_uris(self, version: int | None = None, partitions: Iterable[str] | None = None) -> list[str]:
+        """Data files of a version, of some partitions only where named."""
+        filters = [(self.partition_by, "in", list(partitions))] if partitions is not None else None
+        uris = deltalake.DeltaTable(self.uri, version=version).file_uris(filters)
+        return [uri.removeprefix("file://") for uri in uris]
+
+    def read(
+        self,
+        version: int | None = None,
+        columns: list[str] | None = None,
+        filter_: ds.Expression | None = None,
+    ) -> pa.Table:
+        """Read rows into memory; an empty table before the first commit."""
+        if not self.exists():
+            empty = self.schema.empty_table()
+            return empty.select(columns) if columns else empty
+        dataset = deltalake.DeltaTable(self.uri, version=version).to_pyarrow_dataset()
+        return dataset.to_table(columns=columns, filter=filter_)
+
+    def commit(self, folder: str, replace: Iterable[str] | bool, note: dict[str, str] | None = None) -> int:
+        """Make the Parquet files below `folder` part of the table, in one transaction.
+
+        Args:
+            folder: from `new_folder`; files, below `column=value` folders if the table is partitioned.
+            replace: True replaces all rows, False appends, values replace those partitions.
+            note: goes into the commit's metadata.
+
+        Returns:
+            The new version.
+        """
+        actions = self._add_actions(folder)
+        properties = CommitProperties(custom_metadata=note or {})
+        schema = deltalake.Schema.from_arrow(self.schema)
+        by = [self.partition_by] if self.partition_by else []
+        if not self.exists():
+            create_table_with_add_actions(
+                self.uri, schema, actions, mode="error", partition_by=by, commit_properties=properties
+            )
+            return self.version()
+        filters = None
+        if not isinstance(replace, bool):
+            filters = [(self.partition_by, "in", sorted(replace))]
+        table = deltalake.DeltaTable(self.uri)
+        mode = "append" if replace is False else "overwrite"
+        table.create_write_transaction(actions, mode, schema, by, filters, commit_properties=properties)
+        return self.version()
+
+    def replace_rows(self, rows: pa.Table, replace: Iterable[str] | bool = True) -> int:
+        """Write a small table from memory and commit it; see `commit`."""
+        folder = self.new_folder()
+        fs, path = storage.filesystem(folder)
+        partitioning = None
+        if self.partition_by:
+            partitioning = ds.partitioning(pa.schema([self.schema.field(self.partition_by)]), flavor="hive")
+        if rows.num_rows:
+            ds.write_dataset(
+                rows.cast(self.schema), path, filesystem=fs, format="parquet", partitioning=partitioning
+            )
+        return self.commit(folder, replace)
+
+    def _add_actions(self, folder: str) -> list[AddAction]:
+        fs, root = storage.filesystem(self.uri)
+        base = storage.filesystem(folder)[1]
+        actions = []
+        for path, info in sorted(fs.find(base, detail=True).items()):
+            if path.endswith(".parquet"):
+                with fs.open(path, "rb") as handle:
+                    rows = pq.read_metadata(handle).num_rows
+                relative = path[len(root.rstrip("/")) + 1 :]
+                actions.append(
+                    AddAction(
+                        path=relative,
+                        size=int(info["size"]),
+                        partition_values=self._partition_values(relative),
+                        modification_time=int(float(info.get("mtime") or 0) * 1000),
+                        data_change=True,
+                        stats=json.dumps({"numRecords": rows}),
+                    )
+                )
+        return actions
+
+    def _partition_values(self, relative: str) -> dict[str, str | None]:
+        if not self.partition_by:
+            return {}
+        prefix = f"{self.partition_by}="
+        part = next(part for part in relative.split("/") if part.startswith(prefix))
+        return {self.partition_by: part.removeprefix(prefix)}
+
+
+def replace_rejects(workspace: str, source: str, rows: list[dict[str, Any]]) -> int:
+    """Replace the rejects of one source by `rows` (key, reason, detail, dt)."""
+    from htcl.schemas import REJECTS
+
+    table = GrowingTable(workspace, "rejects", REJECTS, partition_by="source")
+    columns = {name: [row.get(name) for row in rows] for name in REJECTS.names}
+    columns["source"] = [source] * len(rows)
+    return table.replace_rows(pa.table(columns, schema=REJECTS), replace=[source])

@@ -1,0 +1,30 @@
+"""Metadata to the text that the text encoder reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def metadata_text(row: Mapping[str, Any], fields: Sequence[str]) -> str:
+    """Concatenate the metadata of one track (the paper's text input).
+
+    Args:
+        row: a catalog row.
+        fields: the columns to read, in order; empty ones are passed over.
+
+    Returns:
+        The values joined by commas; a list's items likewise.
+    """
+    parts = []
+    for name in fields:
+        value = row.get(name)
+        items = value if isinstance(value, list | tuple) else [value]
+        parts += [" ".join(str(item).split()) for item in items if item is not None and str(item).strip()]
+    return ", ".join(parts)
+
+
+def text_hash(text: str) -> str:
+    """Hash of a text, 16 hexadecimal digits: a corrected title changes it."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,74 @@
+"""User ids at the door: a keyed hash replaces them before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from htcl import storage
+from htcl.errors import HTCLError
+
+KEY_VARIABLE = "HTCL_USER_KEY"
+KEY_FILE_VARIABLE = "HTCL_USER_KEY_FILE"
+
+
+def load_user_key(workspace: str) -> bytes:
+    """The secret key of the user hash.
+
+    It comes from the environment (HTCL_USER_KEY, or a file named by HTCL_USER_KEY_FILE). A local
+    workspace without either gets a random key once, in a file that only its owner can read.
+
+    Raises:
+        HTCLError: when there is no key and the workspace is not local.
+    """
+    if value := os.environ.get(KEY_VARIABLE):
+        return value.encode()
+    if named := os.environ.get(KEY_FILE_VARIABLE):
+        try:
+            return Path(named).read_bytes().strip()
+        except OSError as error:
+            raise HTCLError(f"{KEY_FILE_VARIABLE} names {named}, which cannot be read: {error.strerror}") from None
+    if not storage.is_local(workspace):
+        raise HTCLError(f"set {KEY_VARIABLE} or {KEY_FILE_VARIABLE}: user ids are hashed with a secret key")
+    path = storage.local_path(workspace) / "secrets" / "user.key"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    aside = path.with_name(f".user.key.{secrets.token_hex(4)}")
+    aside.touch(mode=0o600)
+    aside.write_text(secrets.token_hex(32))
+    try:
+        os.link(aside, path)  # the first of two runs wins, and both read its key
+    except FileExistsError:
+        pass
+    finally:
+        aside.unlink()
+    return path.read_bytes()
+
+
+def hash_users(users: pa.Array, key: bytes) -> pa.Array:
+    """Keyed 63-bit hashes of user ids; null stays null.
+
+    Args:
+        users: string [n].
+        key: the secret of `load_user_key`.
+
+    Returns:
+        int64 [n], never negative, so that order as signed and unsigned agree.
+    """
+    encoded = users.dictionary_encode()
+    short_key = hashlib.sha256(key).digest()
+    hashes = np.array(
+        [_hash(str(user), short_key) for user in encoded.dictionary.to_pylist()], dtype=np.int64
+    )
+    if not len(hashes):
+        return pa.nulls(len(users), pa.int64())
+    return pa.array(hashes).take(encoded.indices)
+
+
+def _hash(user: str, key: bytes) -> int:
+    digest = hashlib.blake2b(user.encode(), key=key, digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -1,0 +1,218 @@
+"""Decode audio to log-mels and write them as WebDataset shards with an index.
+
+Only new or changed audio is decoded. Refused files land in the rejects table with a reason.
+
+    spark-submit jobs/build_shards.py --config CONFIG
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from session import job_parser, run_job, spark_session, stage_progress
+
+from htcl import storage
+from htcl.artifacts import ArtifactStore
+from htcl.config import AudioConfig, PipelineConfig, fingerprint
+from htcl.errors import HTCLError
+from htcl.ingest.catalog import read_catalog
+from htcl.ingest.rejects import check_reject_share
+from htcl.logs import get_logger, log
+from htcl.plan import Step, audio_root, plan
+from htcl.schemas import SHARDS
+from htcl.shards.index import write_index
+from htcl.tables import GrowingTable, replace_rejects
+
+LOGGER = get_logger("shards")
+_RESULT = "track_id string, shard string, offset long, size long, frames int, content_hash string, reason string, detail string"
+
+
+def main(config: PipelineConfig, _: argparse.Namespace) -> None:
+    """Bring shards, index table and rejects up to the catalog; publish the shards artifact."""
+    step = plan(config)["shards"]
+    if step.published:
+        log(LOGGER, "already published", key=step.key)
+        return
+    store = ArtifactStore(config.workspace)
+    catalog = read_catalog(store.fetch("catalog", step.recipe.inputs["catalog"]))
+    table = GrowingTable(config.workspace, "shards", SHARDS)
+    wanted = _wanted(config, catalog)
+    current = table.read()
+    kept = _up_to_date(config, current, wanted)
+    todo = wanted.filter(pc.invert(pc.is_in(wanted["track_id"], value_set=kept["track_id"])))
+    log(LOGGER, "catalog against index", tracks=len(wanted), kept=len(kept), to_decode=len(todo))
+    with spark_session(config, "build_shards") as spark:
+        _build(spark, config, store, step, table, current, kept, todo)
+
+
+def _build(
+    spark: SparkSession,
+    config: PipelineConfig,
+    store: ArtifactStore,
+    step: Step,
+    table: GrowingTable,
+    current: pa.Table,
+    kept: pa.Table,
+    todo: pa.Table,
+) -> None:
+    started = time.monotonic()
+    with store.create(step.recipe) as draft:
+        results = _decode(spark, config, todo)
+        rejects = results.where("reason is not null")
+        rows = rejects.select(F.col("track_id").alias("key"), "reason", "detail").toPandas().to_dict("records")
+        replace_rejects(config.workspace, "audio", rows)
+        reasons = {r["reason"]: r["count"] for r in rejects.groupBy("reason").count().collect()}
+        check_reject_share(reasons, len(kept) + len(todo), config.audio.max_reject_share, "audio")
+        added = _commit(spark, table, results, current, kept, todo)
+        index = table.read()
+        if not len(index):
+            raise HTCLError("audio: no file of the catalog could be decoded; see the rejects table for the reasons")
+        write_index(index, draft.path)
+        frames = int(pc.sum(index["frames"]).as_py())
+        seconds = frames * config.audio.hop_length / config.audio.sample_rate
+        draft.figures = {
+            "tracks": len(index),
+            "decoded": added,
+            "kept": len(kept),
+            "rejects": reasons,
+            "shards": len(pc.unique(index["shard"])),
+            "audio_hours": round(seconds / 3600, 2),
+            "bytes": int(pc.sum(index["size"]).as_py()),
+        }
+        draft.tables = {"shards": table.version()}
+        log(LOGGER, "shards published", seconds=time.monotonic() - started, **draft.figures)
+
+
+def _wanted(config: PipelineConfig, catalog: pa.Table) -> pa.Table:
+    """Catalog rows with a tag that changes when the track's log-mel would."""
+    tags = storage.list_files(audio_root(config))
+    settings = fingerprint(config.audio.model_dump(exclude={"max_reject_share"}))
+    source_tags = []
+    for row in catalog.select(["audio_path", "split_group", "split"]).to_pylist():
+        path = str(PurePath(row["audio_path"]))
+        source_tags.append(fingerprint([path, tags.get(path), settings, row["split_group"], row["split"]]))
+    return catalog.append_column("source_tag", pa.array(source_tags, pa.string()))
+
+
+def _up_to_date(config: PipelineConfig, index: pa.Table, wanted: pa.Table) -> pa.Table:
+    """Index rows that stand for the catalog as it is and whose shard is there."""
+    folder = storage.join(config.workspace, "shards")
+    present = list(storage.list_files(folder)) if storage.exists(folder) else []
+    same = pc.is_in(index["source_tag"], value_set=wanted["source_tag"])
+    there = pc.is_in(index["shard"], value_set=pa.array(present, pa.string()))
+    listed = pc.is_in(index["track_id"], value_set=wanted["track_id"])
+    return index.filter(pc.and_(pc.and_(same, there), listed))
+
+
+def _decode(spark: SparkSession, config: PipelineConfig, todo: pa.Table) -> DataFrame:
+    """Run the decoding once and keep its small result (no audio) as a local checkpoint."""
+    columns = ["track_id", "audio_path", "duration_s"]
+    tasks = max(1, min(len(todo) // 16, 4 * spark.sparkContext.defaultParallelism))
+    frame = spark.createDataFrame(todo.select(columns)) if len(todo) else spark.createDataFrame([], _TODO)
+    decode = _decoder(audio_root(config), storage.join(config.workspace, "shards"), config)
+    result = frame.repartition(tasks).mapInArrow(decode, _RESULT)
+    with stage_progress(spark, LOGGER, "decode"):
+        return result.localCheckpoint(eager=True)
+
+
+_TODO = "track_id string, audio_path string, duration_s float"
+
+
+def _decoder(root: str, folder: str, config: PipelineConfig) -> Any:
+    audio, max_bytes = config.audio, int(config.shards.max_mb * 1e6)
+
+    def decode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from dataclasses import asdict
+
+        import torch
+
+        from htcl.shards.writer import ShardWriter
+
+        torch.set_num_threads(1)  # Spark runs one task a core
+        writer = ShardWriter(folder, max_bytes)
+        for batch in batches:
+            rows: list[dict[str, Any]] = []
+            for track in batch.to_pylist():
+                mel, refusal = _log_mel_or_refusal(root, track, audio)
+                rows += [refusal] if refusal else [asdict(e) for e in writer.add(track["track_id"], mel)]
+            yield _result_batch(rows)
+        yield _result_batch([asdict(entry) for entry in writer.close()])
+
+    return decode
+
+
+def _log_mel_or_refusal(root: str, track: dict[str, Any], audio: AudioConfig) -> tuple[Any, dict[str, Any] | None]:
+    from htcl.audio.decode import AudioRejected, decode_audio, resolve_audio_path
+    from htcl.audio.features import log_mel
+
+    try:
+        decoded = decode_audio(
+            resolve_audio_path(root, track["audio_path"]),
+            sample_rate=audio.sample_rate,
+            max_seconds=audio.max_seconds,
+            min_seconds=audio.min_seconds,
+            expected_seconds=track["duration_s"],
+        )
+    except AudioRejected as error:
+        detail = f"{track['audio_path']}: {error.detail}"
+        return None, {"track_id": track["track_id"], "reason": str(error.reason), "detail": detail}
+    mel = log_mel(
+        decoded.samples,
+        sample_rate=audio.sample_rate,
+        n_mels=audio.n_mels,
+        n_fft=audio.n_fft,
+        hop_length=audio.hop_length,
+        top_db=audio.top_db,
+    )
+    return mel, None
+
+
+_RESULT_SCHEMA = pa.schema(
+    [
+        ("track_id", pa.string()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("frames", pa.int32()),
+        ("content_hash", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+def _result_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(rows, schema=_RESULT_SCHEMA)
+
+
+def _commit(
+    spark: SparkSession, table: GrowingTable, results: DataFrame, current: pa.Table, kept: pa.Table, todo: pa.Table
+) -> int:
+    """Add the new rows in one transaction; rows that no longer stand for the catalog go with it."""
+    facts = ["track_id", "source_tag", "split_group", "split"]
+    if not len(todo):
+        if len(kept) < len(current):
+            table.replace_rows(kept)
+        return 0
+    done = results.where("reason is null").drop("reason", "detail")
+    done = done.join(spark.createDataFrame(todo.select(facts)), "track_id").select(*SHARDS.names)
+    added = done.count()
+    stale = len(kept) < len(current)
+    if stale and len(kept):
+        done = done.unionByName(spark.createDataFrame(kept.select(SHARDS.names)))
+    folder = table.new_folder()
+    done.coalesce(1).write.parquet(folder)
+    table.commit(folder, replace=stale)
+    return added
+
+
+if __name__ == "__main__":
+    run_job(job_parser(__doc__ or ""), main)

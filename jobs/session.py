@@ -1,0 +1,87 @@
+"""What the Spark jobs share: arguments, the session, progress, errors as one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from htcl.config import PipelineConfig, load_config
+from htcl.errors import HTCLError
+from htcl.logs import Progress, get_logger, setup_logging
+
+EXIT_FAILED = 1
+
+
+def job_parser(description: str) -> argparse.ArgumentParser:
+    """The arguments that every job takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, type=Path, help="pipeline configuration (YAML)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, such as pairs.top_k=20"
+    )
+    return parser
+
+
+def run_job(parser: argparse.ArgumentParser, main: Callable[[PipelineConfig, argparse.Namespace], None]) -> None:
+    """Parse, load the configuration, run; a failure that a person can mend ends in one sentence."""
+    arguments = parser.parse_args()
+    setup_logging()
+    try:
+        main(load_config(arguments.config, arguments.set), arguments)
+    except HTCLError as error:
+        get_logger("job").error(str(error))
+        sys.exit(EXIT_FAILED)
+
+
+@contextlib.contextmanager
+def spark_session(config: PipelineConfig, name: str) -> Iterator[SparkSession]:
+    """A session with the configured settings; master and memory are spark-submit's."""
+    # The workers must run the driver's Python: the one on PATH may lack the packages.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName(f"htcl {name} {config.name}")
+    settings = {
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+        "spark.sql.session.timeZone": config.interactions.timezone,
+        "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
+        **config.spark.conf,
+    }
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+@contextlib.contextmanager
+def stage_progress(spark: SparkSession, logger: logging.Logger, what: str) -> Iterator[None]:
+    """Log finished tasks with rate and time left while the block runs Spark stages."""
+    tracker, stop = spark.sparkContext.statusTracker(), threading.Event()
+
+    def watch() -> None:
+        progress: dict[int, Progress] = {}
+        while not stop.wait(1.0):
+            for stage in tracker.getActiveStageIds():
+                info = tracker.getStageInfo(stage)
+                if info and info.numTasks > 1:
+                    report = progress.setdefault(stage, Progress(logger, f"{what} tasks", info.numTasks))
+                    report.update(info.numCompletedTasks, stage=stage)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
