@@ -36,7 +36,7 @@ def count_log(spark: SparkSession, config: PipelineConfig, catalog: DataFrame, d
     """
     from htcl.users import load_user_key
 
-    codes = catalog.select("track_id").withColumn("code", F.rank().over(_by_track()) - F.lit(1))
+    codes = catalog.select("track_id").withColumn("code", (F.rank().over(_by_track()) - F.lit(1)).cast("long"))
     events = _coded(_refusals(_contract(spark, config), config), codes, config)
     if days:
         events = events.where(F.col("dt").between(days[0], days[-1]))

@@ -39,24 +39,15 @@ def take_snapshot(
     newest = days[-1][0]
     first = _first_day(newest, config.pairs.window_days)
     cutoff = _cutoff(days, first, config.split.warm_test_share)
-    pair_counts = _directed(pair_counts.where(F.col("dt") >= first)).persist()
-    item_counts = item_counts.where(F.col("dt") >= first).persist()
-    sides = _sides(pair_counts, catalog)
-    parts = {
-        "train": (sides["train"].where(F.col("dt") < cutoff), item_counts.where(F.col("dt") < cutoff)),
-        "validation": (sides["validation"], item_counts),
-        "test_warm": (sides["train"].where(F.col("dt") >= cutoff), item_counts.where(F.col("dt") >= cutoff)),
-        "test_cold": (sides["test"], item_counts),
-    }
-    scored = {name: _score(p, i, config.pairs, newest) for name, (p, i) in parts.items()}
-    known = scored["train"].select("anchor_id", "positive_id")
-    scored["test_warm"] = scored["test_warm"].join(known, ["anchor_id", "positive_id"], "left_anti")
-    frames = [_top(frame, config.pairs.top_k).withColumn("split", F.lit(name)) for name, frame in scored.items()]
-    pairs = frames[0].unionByName(frames[1]).unionByName(frames[2]).unionByName(frames[3])
+    counted = _by_split(_directed(pair_counts.where(F.col("dt") >= first)), catalog, cutoff).persist()
+    items = _items_by_split(item_counts.where(F.col("dt") >= first), cutoff).persist()
+    scored = _score(counted, items, config.pairs, newest)
+    known = scored.where("split = 'train'").select("anchor_id", "positive_id", F.lit("test_warm").alias("split"))
+    pairs = _top(scored.join(known, ["anchor_id", "positive_id", "split"], "left_anti"), config.pairs.top_k)
     pairs.select(*PAIRS.names).coalesce(1).write.parquet(str(folder / PAIRS_FOLDER))
-    popularity = parts["train"][1].groupBy("track_id").agg(F.sum("n_baskets").alias("n_baskets"))
+    popularity = items.where("split = 'train'").groupBy("track_id").agg(F.sum("n_baskets").alias("n_baskets"))
     popularity.coalesce(1).write.parquet(str(folder / POPULARITY_FOLDER))
-    return _figures(folder, pair_counts, cutoff, newest, config.pairs.min_users)
+    return _figures(folder, counted, cutoff, newest, config.pairs.min_users)
 
 
 def _first_day(newest: str, window_days: int | None) -> str:
@@ -86,51 +77,56 @@ def _next_day(day: str) -> str:
 
 def _directed(pair_counts: DataFrame) -> DataFrame:
     """Copreference holds both ways; triggered pairs keep their direction."""
-    swapped = pair_counts.where("source = 'copreference'").withColumnsRenamed(
-        {"anchor_id": "positive_id", "positive_id": "anchor_id"}
-    )
+    turned = {"anchor_id": F.col("positive_id"), "positive_id": F.col("anchor_id")}
+    swapped = pair_counts.where("source = 'copreference'").withColumns(turned)
     return pair_counts.unionByName(swapped)
 
 
-def _sides(pair_counts: DataFrame, catalog: DataFrame) -> dict[str, DataFrame]:
-    """Pairs by the side they belong to: test wins over validation, validation over train."""
+def _by_split(pair_counts: DataFrame, catalog: DataFrame, cutoff: str) -> DataFrame:
+    """Add the split a row belongs to: test wins over validation; training songs are cut in time."""
     side = catalog.select("track_id", "split")
     joined = pair_counts.join(side.withColumnsRenamed({"track_id": "anchor_id", "split": "a"}), "anchor_id").join(
         side.withColumnsRenamed({"track_id": "positive_id", "split": "b"}), "positive_id"
     )
-    test = (F.col("a") == "test") | (F.col("b") == "test")
-    validation = (F.col("a") == "validation") | (F.col("b") == "validation")
-    return {
-        "test": joined.where(test).drop("a", "b"),
-        "validation": joined.where(~test & validation).drop("a", "b"),
-        "train": joined.where(~test & ~validation).drop("a", "b"),
-    }
+    split = (
+        F.when((F.col("a") == "test") | (F.col("b") == "test"), "test_cold")
+        .when((F.col("a") == "validation") | (F.col("b") == "validation"), "validation")
+        .when(F.col("dt") < cutoff, "train")
+        .otherwise("test_warm")
+    )
+    return joined.withColumn("split", split).drop("a", "b")
+
+
+def _items_by_split(item_counts: DataFrame, cutoff: str) -> DataFrame:
+    """The marginals of each split: cold and validation pairs come from all days, the others from their part."""
+    timed = F.when(F.col("dt") < cutoff, F.lit("train")).otherwise(F.lit("test_warm"))
+    splits = F.array(F.lit("test_cold"), F.lit("validation"), timed)
+    return item_counts.withColumn("split", F.explode(splits))
 
 
 def _score(pairs: DataFrame, items: DataFrame, config: PairsConfig, newest: str) -> DataFrame:
-    """Add up the days with decay, drop pairs of too few users, score what is left."""
+    """Add up the days of each split with decay, drop pairs of too few users, score what is left."""
     decay = F.lit(1.0)
     if config.half_life_days:
         decay = F.pow(F.lit(0.5), F.datediff(F.lit(newest), F.col("dt")) / F.lit(config.half_life_days))
     sketch = f"slice(array_sort(array_distinct(flatten(collect_list(users)))), 1, {SKETCH_SIZE})"
-    ids = ["anchor_id", "positive_id", "source"]
-    summed = pairs.groupBy(*ids).agg(
+    summed = pairs.groupBy("anchor_id", "positive_id", "source", "split").agg(
         F.sum(F.col("n_baskets") * decay).alias("n"),
         F.sum(F.col("weight") * decay / WEIGHT_ONE).alias("weight"),
         F.expr(sketch).alias("users"),
         F.max("dt").alias("last_dt"),
     )
     summed = summed.withColumn("n_users", _distinct_users()).where(F.col("n_users") >= config.min_users)
-    marginal = items.groupBy("track_id").agg(
+    marginal = items.groupBy("split", "track_id").agg(
         F.sum(F.col("n_baskets") * decay).alias("n"), F.sum(F.col("weight") * decay / WEIGHT_ONE).alias("share")
     )
     # A basket of n songs gives each 1/n, so the shares add up to the number of baskets.
-    baskets, mean = marginal.agg(F.sum("share"), F.avg("n")).first() or (0.0, 0.0)
+    totals = marginal.groupBy("split").agg(F.sum("share").alias("baskets"), F.avg("n").alias("mean"))
     marginal = marginal.drop("share")
     left = marginal.withColumnsRenamed({"track_id": "anchor_id", "n": "n_a"})
     right = marginal.withColumnsRenamed({"track_id": "positive_id", "n": "n_b"})
-    summed = summed.join(left, "anchor_id").join(right, "positive_id")
-    return summed.withColumn("score", _formula(config.score, baskets or 0.0, mean or 1.0)).drop("n", "n_a", "n_b", "users")
+    joined = summed.join(left, ["split", "anchor_id"]).join(right, ["split", "positive_id"])
+    return joined.join(F.broadcast(totals), "split").withColumn("score", _formula(config.score))
 
 
 def _distinct_users() -> Column:
@@ -140,9 +136,9 @@ def _distinct_users() -> Column:
     return F.when(F.size("users") < SKETCH_SIZE, F.size("users").cast("long")).otherwise(estimate)
 
 
-def _formula(score: str, baskets: float, mean: float) -> Column:
-    """Scores over baskets: n of the pair, n_a and n_b of its songs; `mean` is the mean n of a song."""
-    n, n_a, n_b = F.col("n"), F.col("n_a"), F.col("n_b")
+def _formula(score: str) -> Column:
+    """Scores over the baskets of a split: n of the pair, n_a and n_b of its songs, mean n of a song."""
+    n, n_a, n_b, baskets = F.col("n"), F.col("n_a"), F.col("n_b"), F.col("baskets")
     if score == "count":
         return n
     if score == "cosine":
@@ -150,12 +146,12 @@ def _formula(score: str, baskets: float, mean: float) -> Column:
     if score == "npmi":
         return F.log(n * baskets / (n_a * n_b)) / -F.log(n / baskets)
     k1, b = 1.2, 0.75  # the usual constants of BM25
-    idf = F.log(F.lit(baskets) / (F.lit(1.0) + n_b))
-    return idf * n * (k1 + 1) / (n + k1 * (1 - b + b * n_a / F.lit(mean)))
+    idf = F.log(baskets / (F.lit(1.0) + n_b))
+    return idf * n * (k1 + 1) / (n + k1 * (1 - b + b * n_a / F.col("mean")))
 
 
 def _top(pairs: DataFrame, top_k: int) -> DataFrame:
-    order = Window.partitionBy("anchor_id", "source").orderBy(F.desc("score"), F.asc("positive_id"))
+    order = Window.partitionBy("anchor_id", "source", "split").orderBy(F.desc("score"), F.asc("positive_id"))
     return pairs.withColumn("_rank", F.row_number().over(order)).where(F.col("_rank") <= top_k).drop("_rank")
 
 

@@ -103,13 +103,19 @@ class HTCLModel(PreTrainedModel):  # type: ignore[no-untyped-call]
         Returns:
             [batch, projection_sizes[-1]], raw.
         """
-        output = self.text_model(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
-        if self.config.text_pooling == "mean":
-            pooled = masked_mean(output.last_hidden_state, attention_mask)
-        else:
-            pooled = output.pooler_output
+        pooled = self.pooled_text(input_ids, attention_mask, token_type_ids)
         embedding: Tensor = self.text_mlp(pooled)
         return embedding
+
+    def pooled_text(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """What the text head reads, [batch, text hidden size]: constant while the text encoder is frozen."""
+        output = self.text_model(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        if self.config.text_pooling == "mean":
+            return masked_mean(output.last_hidden_state, attention_mask)
+        pooled: Tensor = output.pooler_output
+        return pooled
 
     def get_fusion_features(self, audio_embedding: Tensor, text_embedding: Tensor) -> Tensor:
         """Fuse the raw embeddings of the same songs, each [batch, size], to [batch, fusion_sizes[-1]], raw.

@@ -27,7 +27,7 @@ def read_index(folder: Path) -> pa.Table:
         return pa.ipc.open_file(source).read_all()
 
 
-def rows_of(index: pa.Table, track_ids: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int64]:
-    """Row numbers of tracks; -1 where the index has no such track."""
-    found = pc.index_in(track_ids, value_set=index["track_id"].combine_chunks())
+def rows_of(table: pa.Table, track_ids: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int64]:
+    """Row numbers of tracks in a table with a column track_id; -1 where it has no such track."""
+    found = pc.index_in(track_ids, value_set=table["track_id"])
     return np.asarray(pc.fill_null(found, -1)).astype(np.int64)

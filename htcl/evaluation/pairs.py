@@ -1,0 +1,62 @@
+"""Held-out pairs of a snapshot as queries over the catalog's rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from htcl.evaluation.metrics import RowSets
+from htcl.evaluation.recommendation import Queries
+from htcl.evaluation.results import Split
+
+Int64 = npt.NDArray[np.int64]
+
+
+def held_out_queries(
+    pairs: Path, split: Split, tracks: list[str], sides: npt.NDArray[np.str_]
+) -> Queries | None:
+    """The queries of a split.
+
+    Cold: anchors that no training saw, all their positives. Warm: training songs, positives first seen after
+    the cut-off; the positives of training are not offered.
+
+    Args:
+        pairs: folder of the pairs artifact.
+        split: cold or warm.
+        tracks: candidates, by row [n].
+        sides: side of the split of each candidate [n].
+
+    Returns:
+        The queries, or None where the split has no pair.
+    """
+    place = {track: row for row, track in enumerate(tracks)}
+    found = _rows(pairs, f"test_{split}", place)
+    if split == "cold":
+        found = found[sides[found[:, 0]] == "test"]
+    if not len(found):
+        return None
+    anchors, relevant = _grouped(found)
+    known = _rows(pairs, "train", place) if split == "warm" else np.zeros((0, 2), np.int64)
+    seen = {int(anchor): known[known[:, 0] == anchor, 1] for anchor in anchors} if len(known) else {}
+    lists = [seen.get(int(anchor), np.zeros(0, np.int64)) for anchor in anchors]
+    indptr = np.concatenate([[0], np.cumsum([len(rows) for rows in lists])]).astype(np.int64)
+    return Queries(len(tracks), anchors, relevant, RowSets(indptr, np.concatenate(lists).astype(np.int64)))
+
+
+def _rows(pairs: Path, split: str, place: dict[str, int]) -> Int64:
+    """Distinct (anchor, positive) rows of candidates [pairs, 2], sorted."""
+    table = ds.dataset(pairs / "pairs", format="parquet").to_table(
+        columns=["anchor_id", "positive_id"], filter=pc.field("split") == split
+    )
+    columns = [[place.get(track, -1) for track in table[name].to_pylist()] for name in table.column_names]
+    found = np.array(columns, dtype=np.int64).T.reshape(-1, 2)
+    return np.unique(found[(found >= 0).all(axis=1)], axis=0)
+
+
+def _grouped(found: Int64) -> tuple[Int64, RowSets]:
+    anchors, starts = np.unique(found[:, 0], return_index=True)
+    return anchors, RowSets(np.append(starts, len(found)).astype(np.int64), found[:, 1].copy())

@@ -1,0 +1,183 @@
+"""The evaluation box: every system on the same held-out songs and pairs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from htcl.artifacts import ArtifactStore
+from htcl.config import PipelineConfig
+from htcl.embedding import SongEmbedder
+from htcl.errors import HTCLError
+from htcl.evaluation.bootstrap import paired_difference
+from htcl.evaluation.pairs import held_out_queries
+from htcl.evaluation.recommendation import evaluate_song_to_song
+from htcl.evaluation.results import Split, per_query_table, shared_queries, summarise, to_table
+from htcl.evaluation.retrieval import evaluate_retrieval, rank_own_answer
+from htcl.evaluation.scorers import Scorer, embedding_scorer, popularity_scorer, random_scorer
+from htcl.ingest.catalog import read_catalog
+from htcl.logs import get_logger, log
+from htcl.plan import Step
+from htcl.search.index import read_embeddings
+from htcl.shards.index import read_index, rows_of
+from htcl.text import metadata_text
+
+PER_QUERY_FILE = "per_query.parquet"
+RESULTS_FILE = "results.parquet"
+COMPARISONS_FILE = "comparisons.json"
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Songs:
+    """The candidates of every system, row by row.
+
+    Attributes:
+        tracks: track ids [n], sorted.
+        splits: side of each [n].
+        audio: model -> unit audio embeddings [n, d].
+        texts: metadata text of each [n].
+    """
+
+    tracks: list[str]
+    splits: npt.NDArray[np.str_]
+    audio: dict[str, Float32]
+    texts: list[str]
+
+
+def evaluate(config: PipelineConfig, step: Step) -> None:
+    """Compare random, popularity, text alone, stage 1 and stage 2; publish the evaluation artifact.
+
+    Raises:
+        HTCLError: when a split group stands on two sides, or nothing is held out.
+    """
+    store = ArtifactStore(config.workspace)
+    embeddings = store.manifest("embeddings", step.recipe.inputs["embeddings"])
+    inputs = embeddings["inputs"]
+    songs = _songs(config, store, embeddings)
+    pairs = store.fetch("pairs", step.recipe.inputs["pairs"])
+    tables = [_retrieval(store, inputs, songs, config), _recommendation(config, songs, pairs)]
+    per_query = pa.concat_tables(tables)
+    if not len(per_query):
+        raise HTCLError("evaluation: no song is held out; raise split.test_share")
+    section = config.evaluation
+    results = summarise(per_query, section.confidence, section.bootstrap_samples, section.seed)
+    with store.create(step.recipe) as draft:
+        pq.write_table(per_query, draft.path / PER_QUERY_FILE)
+        pq.write_table(to_table(results), draft.path / RESULTS_FILE)
+        comparisons = compare(per_query, "stage2", "stage1", config)
+        (draft.path / COMPARISONS_FILE).write_text(json.dumps(comparisons, indent=1))
+        draft.figures = {"songs": len(songs.tracks), "test_songs": int((songs.splits == "test").sum())}
+    log(get_logger("evaluation"), "evaluation published", **draft.figures)
+
+
+def compare(per_query: pa.Table, a: str, b: str, config: PipelineConfig) -> list[dict[str, Any]]:
+    """Paired difference a - b of every figure that both systems have, with its interval."""
+    one, other = (per_query.filter(pc.field("system") == system) for system in (a, b))
+    rows = []
+    for figure in one.group_by(["task", "split", "metric"]).aggregate([]).to_pylist():
+        if figure["metric"] == "median_rank":
+            continue
+        left, right = shared_queries(one, other, **figure)
+        if len(left):
+            section = config.evaluation
+            found = paired_difference(
+                left, right, confidence=section.confidence, samples=section.bootstrap_samples, seed=section.seed
+            )
+            values = {a: float(left.mean()), b: float(right.mean())}
+            rows.append({**figure, **values, "difference": asdict(found)})
+    return sorted(rows, key=lambda row: (row["task"], row["split"], row["metric"]))
+
+
+def _songs(config: PipelineConfig, store: ArtifactStore, embeddings: dict[str, Any]) -> Songs:
+    """Songs that both models embedded; test songs whose audio stands on another side too are left out."""
+    inputs, version = embeddings["inputs"], embeddings["tables"]["embeddings"]
+    index = read_index(store.fetch("shards", inputs["shards"]))
+    _check_groups(index)
+    found = {name: read_embeddings(config.workspace, inputs[name], version) for name in ("stage1", "stage2")}
+    tracks = sorted(set(found["stage1"][0]) & set(found["stage2"][0]) - _on_two_sides(index))
+    audio = {}
+    for name, (ids, vectors, _) in found.items():
+        place = {track: row for row, track in enumerate(ids)}
+        audio[name] = vectors[[place[track] for track in tracks]]
+    rows = rows_of(index, pa.array(tracks))
+    splits = np.asarray(index["split"].take(pa.array(rows))).astype(str)
+    catalog = read_catalog(store.fetch("catalog", inputs["catalog"]))
+    described = catalog.take(pa.array(rows_of(catalog.select(["track_id"]), pa.array(tracks)))).to_pylist()
+    texts = [metadata_text(row, config.model.text_fields) for row in described]
+    return Songs(tracks, splits, audio, texts)
+
+
+def _check_groups(index: pa.Table) -> None:
+    sides = index.group_by(["split_group", "split"]).aggregate([]).group_by("split_group").aggregate(
+        [("split", "count")])
+    shared = sides.filter(pc.greater(sides["split_count"], 1))["split_group"].to_pylist()
+    if shared:
+        raise HTCLError(f"split: the group {shared[0]!r} stands on two sides; build catalog and shards again")
+
+
+def _on_two_sides(index: pa.Table) -> set[str]:
+    """Held-out tracks whose audio is, bit for bit, that of a song on another side."""
+    sides = index.group_by(["content_hash", "split"]).aggregate([]).group_by("content_hash").aggregate(
+        [("split", "count")])
+    twins = sides.filter(pc.greater(sides["split_count"], 1))["content_hash"]
+    held_out = pc.not_equal(index["split"], "train")
+    return set(index.filter(pc.and_(pc.is_in(index["content_hash"], twins.combine_chunks()), held_out))[
+        "track_id"].to_pylist())
+
+
+def _retrieval(store: ArtifactStore, inputs: dict[str, str], songs: Songs, config: PipelineConfig) -> pa.Table:
+    """Text to audio and back among the test songs."""
+    test = np.flatnonzero(songs.splits == "test")
+    tracks, texts = [songs.tracks[row] for row in test], [songs.texts[row] for row in test]
+    tables = [per_query_table("random", "text_to_audio", "test", [], {})]
+    if len(test):
+        chance = rank_own_answer("random", random_scorer(len(test), config.evaluation.seed), len(test))
+        for task in ("text_to_audio", "audio_to_text"):
+            tables.append(per_query_table("random", task, "test", tracks, chance))  # type: ignore[arg-type]
+        for name, audio in songs.audio.items():
+            embedder = SongEmbedder.load(str(store.fetch(name, inputs[name])), inputs[name])
+            found = evaluate_retrieval(name, audio[test], embedder.embed_texts(texts))
+            for task, metrics in found.items():
+                tables.append(per_query_table(name, task, "test", tracks, metrics))  # type: ignore[arg-type]
+    return pa.concat_tables(tables)
+
+
+def _recommendation(config: PipelineConfig, songs: Songs, pairs: Path) -> pa.Table:
+    """Held-out positives of warm and of cold songs among the whole catalog."""
+    scorers = _scorers(config, songs, pairs)
+    tables = []
+    splits: list[Split] = ["cold", "warm"]
+    for split in splits:
+        queries = held_out_queries(pairs, split, songs.tracks, songs.splits)
+        if queries is None:
+            log(get_logger("evaluation"), "no held-out pairs", split=split)
+            continue
+        anchors = [songs.tracks[row] for row in queries.anchors]
+        for system, scorer in scorers.items():
+            metrics = evaluate_song_to_song(system, scorer, queries)
+            tables.append(per_query_table(system, "song_to_song", split, anchors, metrics))
+    return pa.concat_tables(tables) if tables else per_query_table("random", "song_to_song", "cold", [], {})
+
+
+def _scorers(config: PipelineConfig, songs: Songs, pairs: Path) -> dict[str, Scorer]:
+    from htcl.evaluation.text_alone import text_alone
+
+    counts = ds.dataset(pairs / "popularity", format="parquet").to_table()
+    plays = dict(zip(counts["track_id"].to_pylist(), counts["n_baskets"].to_pylist(), strict=True))
+    return {
+        "random": random_scorer(len(songs.tracks), config.evaluation.seed),
+        "popularity": popularity_scorer(np.array([plays.get(track, 0) for track in songs.tracks])),
+        "text alone": embedding_scorer(text_alone(config, songs.texts)),
+        **{name: embedding_scorer(vectors) for name, vectors in songs.audio.items()},
+    }

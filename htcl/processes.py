@@ -1,0 +1,89 @@
+"""Child processes that never outlive their parent's interest, and whose lines are seen as they come."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+GRACE_SECONDS = 8.0
+"""Between SIGTERM and SIGKILL."""
+
+
+def run_process(
+    command: Sequence[str],
+    on_line: Callable[[str], None],
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> tuple[int, list[str]]:
+    """Run a command in a session of its own and hand over its output line by line.
+
+    Whatever ends the wait - an error, Ctrl-C, a cancelled flow - ends every process of that session too.
+
+    Args:
+        command: program and arguments.
+        on_line: called with each line of standard output and error.
+        env: added to this process's environment.
+        cwd: working directory.
+
+    Returns:
+        (exit code, the last 40 lines).
+    """
+    process = subprocess.Popen(
+        list(command),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        start_new_session=True,
+    )
+    tail: deque[str] = deque(maxlen=40)
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            line = line.rstrip("\n")
+            tail.append(line)
+            on_line(line)
+        code = process.wait()
+    except BaseException:
+        end_session(process.pid)
+        process.wait()
+        raise
+    end_session(process.pid)  # a launcher can die before its ranks do
+    return code, list(tail)
+
+
+def end_session(pid: int) -> None:
+    """End every process of the session that `pid` leads: SIGTERM, then SIGKILL after a grace period."""
+    for sign, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 2.0)):
+        if not _signal_group(pid, sign):
+            return
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if not _signal_group(pid, 0):
+                return
+            _reap(pid)
+            time.sleep(0.05)
+
+
+def _signal_group(pid: int, sign: int) -> bool:
+    try:
+        os.killpg(pid, sign)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _reap(pid: int) -> None:
+    # An unreaped leader keeps its group alive.
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return

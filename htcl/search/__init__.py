@@ -1,0 +1,1 @@
+"""The similarity index of a catalog, and questions to the published one."""

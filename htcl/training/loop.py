@@ -1,0 +1,217 @@
+"""The training loop of one rank, by DeepSpeed, the same from one process to many hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import socket
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+
+from htcl.artifacts import ArtifactStore
+from htcl.config import PipelineConfig, StageConfig
+from htcl.errors import HTCLError
+from htcl.logs import get_logger, log
+from htcl.models import HTCLModel, HTCLProcessor
+from htcl.plan import Step
+from htcl.shards.index import read_index
+from htcl.storage import join
+from htcl.training.card import write_model_card
+from htcl.training.data import Samples, Schedule, Songs, batches, stage1_samples, stage2_samples
+from htcl.training.launch import MARKER
+from htcl.training.stages import StageModule, load_model, logit_scales, new_stage1, parameter_groups
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def train(config: PipelineConfig, step: Step, out: Path, work: Path) -> None:
+    """Train one stage as one of its ranks; rank 0 writes the model folder.
+
+    Args:
+        config: the configuration.
+        step: stage1 or stage2, with the keys of what it reads.
+        out: folder for the model (rank 0).
+        work: folder that all ranks share: checkpoints, metrics, the nonce.
+
+    Raises:
+        HTCLError: too few samples, storage that is not shared.
+    """
+    stage: StageConfig = config.stage1 if step.name == "stage1" else config.stage2
+    epochs = config.nightly.epochs if "champion" in step.recipe.inputs else stage.epochs
+    timeout = timedelta(seconds=config.training.collective_timeout_seconds)
+    deepspeed.init_distributed(timeout=timeout, verbose=False)
+    torch.manual_seed(config.training.seed)
+    check_shared_storage(work)
+    store = ArtifactStore(config.workspace)
+    index_folder = store.fetch("shards", step.recipe.inputs["shards"])
+    model, processor = _initial_model(config, step, store)
+    index = read_index(index_folder)
+    samples = _samples(step, store, index)
+    schedule = Schedule(
+        samples, stage.global_batch_size, epochs, config.training.seed, dist.get_rank(), dist.get_world_size()
+    )
+    if not schedule.total_steps:
+        raise HTCLError(
+            f"{step.name}: {len(samples.songs)} samples do not fill one batch; lower "
+            f"{step.name}.global_batch_size (now {stage.global_batch_size})"
+        )
+    catalog = store.fetch("catalog", step.recipe.inputs["catalog"])
+    songs = Songs(join(config.workspace, "shards"), index, catalog, config.model.text_fields, processor)
+    engine = _engine(config, stage, model)
+    _run(config, step, engine, schedule, songs, work)
+    _save(config, step, engine, model, processor, schedule, out, work)
+
+
+def check_shared_storage(work: Path) -> None:
+    """Every rank must read the nonce that rank 0 wrote, or the hosts do not share the workspace.
+
+    Raises:
+        HTCLError: naming the host that does not see it.
+    """
+    nonce = [os.urandom(8).hex()]
+    dist.broadcast_object_list(nonce, src=0)
+    path = work / f"nonce-{nonce[0]}"
+    if dist.get_rank() == 0:
+        work.mkdir(parents=True, exist_ok=True)
+        path.write_text(nonce[0])
+    dist.barrier()
+    missing: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(missing, None if path.exists() else socket.gethostname())
+    dist.barrier()
+    if dist.get_rank() == 0:
+        path.unlink()
+    hosts = sorted({host for host in missing if host})
+    if hosts:
+        raise HTCLError(f"the workspace is not shared: {', '.join(hosts)} does not see {work}; mount it on all hosts")
+
+
+def _initial_model(config: PipelineConfig, step: Step, store: ArtifactStore) -> tuple[HTCLModel, HTCLProcessor]:
+    if step.name == "stage1":
+        return new_stage1(config)
+    if champion := step.recipe.inputs.get("champion"):
+        return load_model(store.fetch("stage2", champion))
+    stage1, processor = load_model(store.fetch("stage1", step.recipe.inputs["stage1"]))
+    return HTCLModel.for_stage2(stage1), processor
+
+
+def _samples(step: Step, store: ArtifactStore, index: Any) -> Samples:
+    if step.name == "stage1":
+        return stage1_samples(index)
+    return stage2_samples(index, store.fetch("pairs", step.recipe.inputs["pairs"]))
+
+
+def _engine(config: PipelineConfig, stage: StageConfig, model: HTCLModel) -> Any:
+    training = config.training
+    optimizer = torch.optim.Adam(parameter_groups(model, stage))
+    settings = {
+        "train_batch_size": stage.global_batch_size,
+        "train_micro_batch_size_per_gpu": stage.global_batch_size // dist.get_world_size(),
+        "gradient_clipping": training.gradient_clipping,
+        "zero_optimization": {"stage": training.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": training.precision == "bf16"},
+        "steps_per_print": 10**9,
+    }
+    engine, *_ = deepspeed.initialize(model=StageModule(model), optimizer=optimizer, config=settings)
+    return engine
+
+
+def _run(
+    config: PipelineConfig, step: Step, engine: Any, schedule: Schedule, songs: Songs, work: Path
+) -> None:
+    training, logger = config.training, get_logger(step.name)
+    checkpoints = work / "checkpoints"
+    first = _resume(engine, checkpoints)
+    metrics = work / METRICS_FILE
+    rank0 = dist.get_rank() == 0
+    if rank0:
+        _forget_metrics_from(metrics, first)
+        log(logger, "training", samples=len(schedule.samples.songs), steps=schedule.total_steps, first_step=first,
+            ranks=schedule.world_size, batch=schedule.batch_size)
+    engine.train()
+    started = last = time.monotonic()
+    waited, since = 0.0, first
+    for number, rows, inputs in batches(schedule, songs, first):
+        waited += time.monotonic() - last
+        loss, terms = engine(inputs, torch.from_numpy(rows))
+        engine.backward(loss)
+        done = number + 1
+        logged = rank0 and (done % training.log_every_steps == 0 or done == schedule.total_steps)
+        norm = _gradient_norm(engine) if logged else 0.0
+        engine.step()
+        if logged:
+            now = time.monotonic()
+            rate = (done - since) / (now - started)
+            record = {
+                "step": done, "total": schedule.total_steps, "loss": float(loss.detach()),
+                **{name: float(term) for name, term in terms.items()},
+                **logit_scales(engine.module.model),
+                "lr": engine.optimizer.param_groups[-1]["lr"],
+                "grad_norm": norm,
+                "samples_per_second": rate * schedule.batch_size,
+                "data_wait_share": waited / (now - started),
+                "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "eta_seconds": (schedule.total_steps - done) / rate,
+            }
+            log(logger, "step", **record)
+            with metrics.open("a") as lines:
+                lines.write(json.dumps(record) + "\n")
+        if done % training.checkpoint_every_steps == 0 and done < schedule.total_steps:
+            engine.save_checkpoint(str(checkpoints), tag=f"step-{done}", client_state={"step": done})
+        last = time.monotonic()
+
+
+def _gradient_norm(engine: Any) -> float:
+    """Norm of the averaged gradient before clipping; ZeRO and bf16 know it only from the step before."""
+    known = engine.get_global_grad_norm()
+    if known is not None:
+        return float(known)
+    gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+
+
+def _resume(engine: Any, checkpoints: Path) -> int:
+    """The step to go on from: that of the newest checkpoint, or 0."""
+    if not (checkpoints / "latest").exists():
+        return 0
+    path, state = engine.load_checkpoint(str(checkpoints))
+    return int(state["step"]) if path else 0
+
+
+def _forget_metrics_from(metrics: Path, step: int) -> None:
+    """Steps that are trained again are logged again."""
+    if metrics.exists():
+        lines = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= step]
+        metrics.write_text("".join(f"{line}\n" for line in lines))
+
+
+def _save(
+    config: PipelineConfig,
+    step: Step,
+    engine: Any,
+    model: HTCLModel,
+    processor: HTCLProcessor,
+    schedule: Schedule,
+    out: Path,
+    work: Path,
+) -> None:
+    if dist.get_rank() == 0:
+        if config.training.precision == "bf16":
+            model = model.float()
+        model.eval()
+        model.save_pretrained(out)
+        processor.save_pretrained(out)
+        shutil.copy(work / METRICS_FILE, out / METRICS_FILE)
+        write_model_card(out, config, step, len(schedule.samples.songs), schedule.total_steps)
+        (out / MARKER).write_text("")
+    dist.barrier()
+    engine.destroy()
+    dist.destroy_process_group()
