@@ -9,19 +9,22 @@ from typing import Any
 
 
 class LogfmtFormatter(logging.Formatter):
-    """`ts=… level=info step=shards msg="…" key=value`; fields come from `extra={"fields": …}`."""
+    """`ts=… level=info step=shards msg="…" key=value`; event and fields come from `log`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record as one line."""
-        fields = {
+        head = {
             "ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname.lower(),
             "step": record.name.removeprefix("htcl."),
-            "msg": record.getMessage(),
-            **getattr(record, "fields", {}),
+            "msg": getattr(record, "event", None) or record.getMessage(),
         }
-        line = " ".join(f"{key}={_quote(value)}" for key, value in fields.items())
+        line = _logfmt({**head, **getattr(record, "fields", {})})
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _logfmt(fields: dict[str, Any]) -> str:
+    return " ".join(f"{key}={_quote(value)}" for key, value in fields.items())
 
 
 def _quote(value: Any) -> str:
@@ -45,8 +48,8 @@ def get_logger(step: str) -> logging.Logger:
 
 
 def log(logger: logging.Logger, message: str, **fields: Any) -> None:
-    """Log one event at level info with its figures as fields."""
-    logger.info(message, extra={"fields": fields})
+    """Log one event at level info with its figures as fields; other handlers see them in the message."""
+    logger.info(f"{message} {_logfmt(fields)}".strip(), extra={"event": message, "fields": fields})
 
 
 class Progress:

@@ -52,34 +52,40 @@ class Step:
         return self.recipe.key
 
 
-def plan(config: PipelineConfig, champion: str | None = None) -> dict[str, Step]:
+def plan(config: PipelineConfig, champion: str | None = None, fine_tune: bool = True) -> dict[str, Step]:
     """Work out all steps in the order they run.
 
     Args:
         config: the configuration.
-        champion: a stage-2 key that the nightly fine-tune goes on from; then stage 1 is the one behind it.
+        champion: a stage-2 key to build on instead of training from the start; stage 1 is then the one behind it.
+        fine_tune: with a champion, train it further; else its own key stands for stage 2.
 
     Raises:
         HTCLError: when an input is not there or cannot be read.
     """
     store = ArtifactStore(config.workspace)
-    keys: dict[str, str] = {}
+    keys = _given(store, champion, fine_tune)
     steps = {}
-    for name, section, inputs in _graph(config, store, champion):
+    for name, section, inputs in _graph(config, champion):
+        if name in keys:
+            continue
         recipe = Recipe(name, STEP_VERSIONS[name], section, {k: v or keys[k] for k, v in inputs.items()})
         keys[name] = recipe.key
-        if name == "stage1" and champion:
-            keys[name] = _ancestor(store, champion, "stage1")
-            continue
         published = store.published(name, recipe.key)
         reason = "published" if published else _why(store, recipe)
         steps[name] = Step(name, recipe, published, reason)
     return steps
 
 
-def _graph(
-    config: PipelineConfig, store: ArtifactStore, champion: str | None
-) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
+def _given(store: ArtifactStore, champion: str | None, fine_tune: bool) -> dict[str, str]:
+    """Models that are taken as they are."""
+    if champion is None:
+        return {}
+    stage1 = {"stage1": _ancestor(store, champion, "stage1")}
+    return stage1 if fine_tune else {**stage1, "stage2": champion}
+
+
+def _graph(config: PipelineConfig, champion: str | None) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
     """(step, settings, inputs); an input with an empty value is the step of that name."""
     catalog = {"catalog": _section(config.catalog, "catalog"), "split": _section(config.split)}
     pairs = {

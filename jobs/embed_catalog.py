@@ -3,7 +3,7 @@
 Only songs that a model has not embedded yet are computed. The embeddings table gets all new rows of a model
 in one transaction.
 
-    spark-submit jobs/embed_catalog.py --config CONFIG [--champion KEY]
+    spark-submit jobs/embed_catalog.py --config CONFIG [--champion KEY [--no-fine-tune]]
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LOGGER = get_logger("embeddings")
 
 def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
     """Embed what is missing for both models and publish the embeddings artifact."""
-    step = plan(config, champion=arguments.champion)["embeddings"]
+    step = plan(config, arguments.champion, fine_tune=not arguments.no_fine_tune)["embeddings"]
     if step.published:
         log(LOGGER, "already published", key=step.key)
         return
@@ -140,5 +140,6 @@ _BLOCK = pa.schema(
 
 if __name__ == "__main__":
     parser = job_parser(__doc__ or "")
-    parser.add_argument("--champion", help="stage-2 key that a nightly fine-tune went on from")
+    parser.add_argument("--champion", help="stage-2 key to build on instead of a model trained from the start")
+    parser.add_argument("--no-fine-tune", action="store_true", help="embed with the champion itself")
     run_job(parser, main)

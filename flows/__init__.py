@@ -1,0 +1,1 @@
+"""Prefect flows: they start processes and pass artifact keys."""

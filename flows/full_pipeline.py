@@ -1,0 +1,40 @@
+"""The whole way: logs, catalog and audio to a published, searchable set of song embeddings."""
+
+from __future__ import annotations
+
+import sys
+
+from prefect import flow
+from prefect.states import Failed, State
+
+from flows.graph import make, publish_set
+from htcl.config import load_config
+from htcl.errors import HTCLError
+
+
+@flow(name="htcl")
+def full_pipeline(config: str, overrides: list[str] | None = None) -> dict[str, str] | State:
+    """Run every step whose inputs or settings changed.
+
+    Args:
+        config: path of the pipeline configuration (YAML).
+        overrides: settings laid over it, such as "pairs.top_k=20".
+
+    Returns:
+        Artifact keys by step.
+    """
+    try:
+        loaded = load_config(config, overrides)
+        keys = make(loaded, ["catalog"])
+        keys |= make(loaded, ["pairs", "shards"])
+        for name in ("stage1", "stage2", "embeddings", "index", "evaluation"):
+            keys |= make(loaded, [name])
+        publish_set(loaded, keys)
+        return keys | make(loaded, ["report"])
+    except HTCLError as error:
+        return Failed(message=str(error))
+
+
+if __name__ == "__main__":
+    state = full_pipeline(sys.argv[1], sys.argv[2:], return_state=True)
+    sys.exit(0 if state.is_completed() else 1)

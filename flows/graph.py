@@ -1,0 +1,40 @@
+"""The order of the boxes, shared by the flows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.states import State
+
+from flows.steps import publish, run_step
+from htcl.config import PipelineConfig
+from htcl.errors import HTCLError
+
+
+def make(config: PipelineConfig, names: list[str], champion: str | None = None, fine_tune: bool = True) -> dict[str, str]:
+    """Make some artifacts, those that do not depend on each other at once.
+
+    Returns:
+        Their keys by name.
+
+    Raises:
+        HTCLError: with the sentence of the step that failed.
+    """
+    futures = {name: run_step.submit(name, config, champion, fine_tune) for name in names}
+    return {name: _value(future.wait() or future.state) for name, future in futures.items()}
+
+
+def publish_set(config: PipelineConfig, keys: dict[str, str]) -> bool:
+    """Gate and switch; whether the candidate is published.
+
+    Raises:
+        HTCLError: with the sentence of what failed.
+    """
+    names = ("catalog", "shards", "stage2", "embeddings", "index", "evaluation")
+    return bool(_value(publish(config, {name: keys[name] for name in names}, return_state=True)))
+
+
+def _value(state: State[Any]) -> Any:
+    if state.is_completed():
+        return state.result()
+    raise HTCLError(state.message or "a step failed")

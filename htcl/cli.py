@@ -1,0 +1,162 @@
+"""The command `htcl`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from htcl.config import PipelineConfig, load_config
+from htcl.errors import HTCLError
+
+app = typer.Typer(
+    help="Song embeddings that know what a song is and who will like it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DEMO_ROOT = Path("workspace/demo")
+CONFIG_VARIABLE = "HTCL_CONFIG"
+
+ConfigArgument = Annotated[Path, typer.Argument(help="pipeline configuration (YAML)", metavar="CONFIG")]
+SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a setting")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="configuration; else $HTCL_CONFIG, ./htcl.yaml or the demo's")
+]
+CountOption = Annotated[int, typer.Option("-k", min=1, help="how many songs")]
+
+
+@app.command()
+def demo(
+    root: Annotated[Path, typer.Option(help="project folder of the demo")] = DEMO_ROOT,
+    songs: Annotated[int, typer.Option(help="size of the generated world")] = 600,
+    seed: Annotated[int, typer.Option(help="of the generated world")] = 7,
+    run_it: Annotated[bool, typer.Option("--run/--no-run", help="run the pipeline, or only make the world")] = True,
+) -> None:
+    """Generate a small world of songs and listeners and run the whole pipeline on it."""
+    from htcl.demo.project import prepare_demo
+    from htcl.logs import Progress, get_logger, setup_logging
+
+    setup_logging()
+    bars: dict[str, Progress] = {}
+
+    def report(phase: str, done: int, total: int) -> None:
+        bars.setdefault(phase, Progress(get_logger("demo"), phase, total)).update(done)
+
+    path, summary = prepare_demo(root, songs, seed, report)
+    made = "is there already" if summary.reused else "generated"
+    typer.echo(
+        f"world of {summary.songs} songs, {summary.listeners} listeners and {summary.events} events {made}: {path}"
+    )
+    if run_it:
+        _run(path, [])
+
+
+@app.command()
+def run(config: ConfigArgument, override: SetOption = []) -> None:  # noqa: B006  (typer copies it)
+    """Run the whole pipeline; steps whose inputs and settings did not change are skipped."""
+    _run(config, override)
+
+
+@app.command()
+def status(config: ConfigArgument, override: SetOption = []) -> None:  # noqa: B006
+    """Show which artifacts are there and why a step would run."""
+    from htcl.show import show_status
+
+    show_status(load_config(config, override))
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="words that describe a song")],
+    k: CountOption = 10,
+    config: ConfigOption = None,
+) -> None:
+    """Find songs for words."""
+    from htcl.search.query import PublishedSongs
+    from htcl.show import show_found
+
+    show_found(f'songs for "{query}"', PublishedSongs(_default_config(config).workspace).search(query, k))
+
+
+@app.command()
+def similar(
+    track_id: Annotated[str, typer.Argument(help="a song of the catalog", metavar="TRACK_ID")],
+    k: CountOption = 10,
+    config: ConfigOption = None,
+) -> None:
+    """Find songs that the same listeners will like."""
+    from htcl.search.query import PublishedSongs
+    from htcl.show import show_found
+
+    songs = PublishedSongs(_default_config(config).workspace)
+    found = songs.similar(track_id, k)
+    about = songs.describe(track_id)
+    show_found(f"songs like {about.title} by {about.artist} ({track_id})", found)
+
+
+def _run(path: Path, overrides: list[str]) -> None:
+    """Start the flow as a process of its own and show what came out."""
+    from htcl.plan import plan
+    from htcl.processes import run_process
+    from htcl.show import show_outcome
+
+    config = load_config(path, overrides)
+    plan(config)  # inputs that are not there end here, before anything starts
+    started = time.monotonic()
+    command = [sys.executable, "-m", "flows.full_pipeline", str(path.resolve()), *overrides]
+    code, _ = run_process(command, lambda line: print(line, flush=True), env=_flow_environment(), cwd=_checkout())
+    if code:
+        raise HTCLError("the run failed; the sentence above says why, and what is published is as it was")
+    show_outcome(config, time.monotonic() - started)
+
+
+def _flow_environment() -> dict[str, str]:
+    """Prefect settings of a run without a server, where the environment does not say otherwise."""
+    wanted = {
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "htcl",
+    }
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def _checkout() -> Path:
+    """The folder that holds flows/ and jobs/: HTCL_HOME, the working directory, or the checkout htcl runs from.
+
+    Raises:
+        HTCLError: when there is none; the wheel has no flows.
+    """
+    places = [os.environ.get("HTCL_HOME"), ".", str(Path(__file__).resolve().parent.parent)]
+    for place in places:
+        if place and (Path(place) / "flows" / "full_pipeline.py").exists():
+            return Path(place).resolve()
+    raise HTCLError("flows/ and jobs/ are not here; run in a checkout of htcl, or set HTCL_HOME to one")
+
+
+def _default_config(path: Path | None) -> PipelineConfig:
+    candidates = [path, os.environ.get(CONFIG_VARIABLE), "htcl.yaml", DEMO_ROOT / "htcl.yaml"]
+    for candidate in candidates:
+        if candidate and (path or Path(candidate).exists()):
+            return load_config(candidate)
+    raise HTCLError("which catalog? Give --config CONFIG, set HTCL_CONFIG, or run `htcl demo` first")
+
+
+def main() -> None:
+    """Run the command; what a person can mend ends in one sentence and exit code 1."""
+    try:
+        app()
+    except HTCLError as error:
+        typer.secho(f"htcl: {error}", fg="red", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The demo as a project folder: a generated world beside a configuration that anyone can copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from htcl.demo.world import Progress, WorldSummary, generate_world
+
+CONFIG_FILE = "htcl.yaml"
+
+_CONFIG = """\
+# The pipeline over a generated world. Copy it and change the two inputs to run on your own data.
+preset: demo
+name: demo world of {songs} songs
+workspace: workspace
+catalog:
+  path: world-{songs}-{seed}/catalog.jsonl
+interactions:
+  path: world-{songs}-{seed}/interactions
+"""
+
+
+def prepare_demo(root: Path, songs: int, seed: int, on_progress: Progress | None = None) -> tuple[Path, WorldSummary]:
+    """Generate the world unless it is there, and write the configuration that runs on it.
+
+    Args:
+        root: project folder of the demo.
+        songs: size of the world.
+        seed: of the world.
+        on_progress: called with (phase, done, total).
+
+    Returns:
+        (configuration file, what the world holds).
+    """
+    summary = generate_world(root / f"world-{songs}-{seed}", songs=songs, seed=seed, on_progress=on_progress)
+    path = root / CONFIG_FILE
+    path.write_text(_CONFIG.format(songs=songs, seed=seed))
+    return path, summary

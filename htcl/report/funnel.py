@@ -1,0 +1,53 @@
+"""Counts through the pipeline out of the manifests, and a summary of the rejects table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from htcl.report.data import FunnelRow, RejectRow
+from htcl.schemas import REJECTS
+from htcl.tables import GrowingTable
+
+
+def funnel_rows(manifests: dict[str, dict[str, Any]]) -> list[FunnelRow]:
+    """The funnel by unit: log events, pairs, songs.
+
+    Args:
+        manifests: by kind: catalog, pairs, shards, index.
+    """
+    pairs, shards = manifests["pairs"]["figures"], manifests["shards"]["figures"]
+    catalog = manifests["catalog"]["figures"]
+    rows = [FunnelRow("events", "events in", pairs["events"])]
+    rows += _rejected("events", pairs["rejects"])
+    rows += [
+        FunnelRow("events", "positive events", pairs["positive_events"]),
+        FunnelRow("baskets", "baskets", pairs["baskets"], note=f"of {pairs['users']} users"),
+        FunnelRow("pairs", "pairs counted", pairs["pairs_counted"]),
+        FunnelRow("pairs", "pairs kept", pairs["pairs"], note="enough users, top of their anchor"),
+    ]
+    rows += [FunnelRow("pairs", f"pairs: {split}", n) for split, n in sorted(pairs["pairs_by_split"].items())]
+    rows.append(FunnelRow("songs", "catalog rows in", catalog["rows"]))
+    rows += _rejected("songs", catalog["rejects"])
+    rows.append(FunnelRow("songs", "tracks", catalog["tracks"]))
+    rows += _rejected("songs", shards["rejects"])
+    rows += [
+        FunnelRow("songs", "in shards", shards["tracks"], note=f"{shards['shards']} shards"),
+        FunnelRow("songs", "embedded and indexed", manifests["index"]["figures"]["songs"]),
+    ]
+    return rows
+
+
+def _rejected(group: str, reasons: dict[str, int]) -> list[FunnelRow]:
+    return [FunnelRow(group, f"rejected: {reason}", n, rejected=True) for reason, n in sorted(reasons.items())]
+
+
+def reject_rows(workspace: str) -> list[RejectRow]:
+    """Rejects by source and reason, each with an example."""
+    table = GrowingTable(workspace, "rejects", REJECTS, partition_by="source").read()
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in table.select(["source", "reason", "key", "detail"]).to_pylist():
+        found.setdefault((row["source"], row["reason"]), []).append(row)
+    return [
+        RejectRow(source, reason, len(rows), rows[0]["key"] or "", rows[0]["detail"] or "")
+        for (source, reason), rows in sorted(found.items())
+    ]
