@@ -9,6 +9,7 @@ from prefect.states import State
 from flows.steps import publish, run_step
 from htcl.config import PipelineConfig
 from htcl.errors import HTCLError
+from htcl.processes import end_live_sessions
 
 
 def make(config: PipelineConfig, names: list[str], champion: str | None = None, fine_tune: bool = True) -> dict[str, str]:
@@ -21,7 +22,13 @@ def make(config: PipelineConfig, names: list[str], champion: str | None = None, 
         HTCLError: with the sentence of the step that failed.
     """
     futures = {name: run_step.submit(name, config, champion, fine_tune) for name in names}
-    return {name: _value(future.wait() or future.state) for name, future in futures.items()}
+    try:
+        for future in futures.values():
+            future.wait()
+    except BaseException:  # cancelled or interrupted: the tasks run in threads, which no signal reaches
+        end_live_sessions()
+        raise
+    return {name: _value(future.state) for name, future in futures.items()}
 
 
 def publish_set(config: PipelineConfig, keys: dict[str, str]) -> bool:

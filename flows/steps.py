@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +14,13 @@ from prefect.logging import get_run_logger
 from prefect.states import Failed, State
 
 from htcl.artifacts import ArtifactStore
-from htcl.config import PipelineConfig, save_config
+from htcl.config import PipelineConfig, fingerprint, save_config
 from htcl.errors import HTCLError
+from htcl.logs import quiet_libraries
 from htcl.plan import Step, plan
 from htcl.processes import run_process
 
+logging.getLogger("htcl").setLevel(logging.INFO)
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = {"pairs": "mine_pairs.py", "shards": "build_shards.py", "embeddings": "embed_catalog.py"}
 
@@ -79,7 +83,7 @@ def log_line() -> Callable[[str], None]:
 
     def forward(line: str) -> None:
         if line.startswith("ts="):
-            logger.info(line.partition(" step=")[2])
+            logger.info(line.partition(" msg=")[2])
         else:
             logger.debug(line)
 
@@ -100,13 +104,15 @@ def _make(config: PipelineConfig, step: Step, champion: str | None, fine_tune: b
 
 
 def _in_process(config: PipelineConfig, step: Step) -> None:
-    """Steps that need no cluster; imported late, because they bring torch."""
+    """Steps that need no cluster; imported late, because most bring torch."""
     if step.name == "catalog":
         from htcl.ingest.catalog import build_catalog
 
         with ArtifactStore(config.workspace).create(step.recipe) as draft:
             draft.figures = build_catalog(config, draft.path)
-    elif step.name == "index":
+        return
+    quiet_libraries()
+    if step.name == "index":
         from htcl.search.index import build_index
 
         build_index(config, step)
@@ -121,10 +127,6 @@ def _in_process(config: PipelineConfig, step: Step) -> None:
 
 
 def _run_folder(config: PipelineConfig) -> Path:
-    import tempfile
-
-    from htcl.config import fingerprint
-
     return Path(tempfile.gettempdir()) / f"htcl-{os.getuid()}" / fingerprint(config)
 
 

@@ -85,7 +85,8 @@ class ArtifactStore:
         """All published manifests of a kind, oldest first."""
         fs, path = storage.filesystem(storage.join(self.workspace, "artifacts", kind))
         names = fs.glob(f"{path}/*/{MANIFEST}")
-        found = [json.loads(fs.cat_file(name)) for name in names if not Path(name).parent.name.startswith(".")]
+        keys = [Path(name).parent.name for name in names]
+        found = [self.manifest(kind, key) for key in keys if not key.startswith(".")]
         return sorted(found, key=lambda manifest: str(manifest["created"]))
 
     def fetch(self, kind: str, key: str) -> Path:
@@ -94,7 +95,7 @@ class ArtifactStore:
         uri = self.uri(kind, key)
         if storage.is_local(uri):
             return storage.local_path(uri)
-        cache = Path(tempfile.gettempdir()) / f"htcl-cache-{os.getuid()}" / fingerprint(uri)
+        cache = Path(tempfile.gettempdir()) / f"htcl-cache-{os.getuid()}" / fingerprint([uri, manifest])
         if not (cache / MANIFEST).exists():
             fs, path = storage.filesystem(uri)
             aside = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}")
@@ -125,14 +126,15 @@ class ArtifactStore:
                 "step_version": recipe.step_version,
                 "section": recipe.section,
                 "inputs": recipe.inputs,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "seconds": round(time.monotonic() - started, 1),
                 "htcl": __version__,
                 "figures": draft.figures,
                 "tables": draft.tables,
                 "files": files,
             }
-            (aside / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+            text = json.dumps(manifest, indent=1, ensure_ascii=False)
+            (aside / MANIFEST).write_text(text, encoding="utf-8")
             _publish(aside, target, [*files, MANIFEST])
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -151,6 +153,8 @@ def _publish(aside: Path, target: str, names: list[str]) -> None:
         _rename_into_place(aside, storage.local_path(target))
         return
     fs, path = storage.filesystem(target)
+    if fs.exists(f"{path}/{MANIFEST}"):
+        return
     for name in names:  # the manifest comes last: what has one is whole
         fs.put_file(str(aside / name), f"{path}/{name}")
 
@@ -159,6 +163,8 @@ def _rename_into_place(aside: Path, target: Path) -> None:
     try:
         aside.rename(target)
     except OSError:
-        if not (target / MANIFEST).exists():
+        if target.is_dir() and not (target / MANIFEST).exists():
+            raise HTCLError(f"{target} is damaged: it has no {MANIFEST}; delete it and run again") from None
+        if not target.is_dir():
             raise
         shutil.rmtree(aside, ignore_errors=True)

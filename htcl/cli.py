@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -106,6 +107,9 @@ def _run(path: Path, overrides: list[str]) -> None:
     from htcl.processes import run_process
     from htcl.show import show_outcome
 
+    # A plain SIGTERM would end this process alone; as an exception it ends the flow's processes too.
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, lambda number, _: sys.exit(128 + number))
     config = load_config(path, overrides)
     plan(config)  # inputs that are not there end here, before anything starts
     started = time.monotonic()
@@ -134,17 +138,20 @@ def _checkout() -> Path:
     Raises:
         HTCLError: when there is none; the wheel has no flows.
     """
-    places = [os.environ.get("HTCL_HOME"), ".", str(Path(__file__).resolve().parent.parent)]
-    for place in places:
-        if place and (Path(place) / "flows" / "full_pipeline.py").exists():
+    home = os.environ.get("HTCL_HOME")
+    for place in [home] if home else [".", str(Path(__file__).resolve().parent.parent)]:
+        if (Path(place) / "flows" / "full_pipeline.py").exists():
             return Path(place).resolve()
+    if home:
+        raise HTCLError(f"HTCL_HOME names {home}, which holds no flows/; set it to a checkout of htcl")
     raise HTCLError("flows/ and jobs/ are not here; run in a checkout of htcl, or set HTCL_HOME to one")
 
 
 def _default_config(path: Path | None) -> PipelineConfig:
-    candidates = [path, os.environ.get(CONFIG_VARIABLE), "htcl.yaml", DEMO_ROOT / "htcl.yaml"]
-    for candidate in candidates:
-        if candidate and (path or Path(candidate).exists()):
+    if named := path or os.environ.get(CONFIG_VARIABLE):
+        return load_config(named)
+    for candidate in (Path("htcl.yaml"), DEMO_ROOT / "htcl.yaml"):
+        if candidate.exists():
             return load_config(candidate)
     raise HTCLError("which catalog? Give --config CONFIG, set HTCL_CONFIG, or run `htcl demo` first")
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from htcl import storage
 from htcl.errors import HTCLError
 
 
@@ -71,8 +72,19 @@ class SplitConfig(Section):
 
     test_share: float = Field(0.1, ge=0, lt=1, description="Share of split groups that no training sees")
     validation_share: float = Field(0.05, ge=0, lt=1, description="Share of split groups for validation")
-    warm_test_share: float = Field(0.1, ge=0, lt=1, description="Newest share of the log, kept for warm test pairs")
+    warm_test_share: float = Field(
+        0.1, ge=0, lt=1, description="Newest share of the log, kept for warm test pairs"
+    )
     seed: int = 3407
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> SplitConfig:
+        if self.test_share + self.validation_share >= 1:
+            raise ValueError(
+                f"test_share = {self.test_share:g} and validation_share = {self.validation_share:g} "
+                "leave nothing to train on"
+            )
+        return self
 
 
 class AudioConfig(Section):
@@ -248,11 +260,13 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Pipelin
     """
     path = Path(path)
     values = _read_yaml(path)
+    if any(override.partition("=")[0].strip() == "preset" for override in overrides or []):
+        raise HTCLError("preset cannot be overridden; name it in the config file")
     preset = values.pop("preset", None)
     if preset is not None:
         values = _merge(_read_preset(str(preset)), values)
     for override in overrides or []:
-        values = _merge(values, _parse_override(override))
+        values = _override(values, override)
     _anchor_paths(values, path.resolve().parent)
     return validate_config(values, str(path))
 
@@ -268,8 +282,8 @@ def validate_config(values: dict[str, Any], origin: str) -> PipelineConfig:
 
 def save_config(config: PipelineConfig, path: Path) -> Path:
     """Write the resolved configuration as YAML, so that another process loads the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    storage.write_bytes(str(path), text.encode())  # two steps at once write the same file
     return path
 
 
@@ -280,14 +294,30 @@ def preset_names() -> list[str]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise HTCLError(f"cannot read the config file {path}: {error.strerror}; check the path") from None
+    except UnicodeDecodeError as error:
+        raise HTCLError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
     except yaml.YAMLError as error:
         raise HTCLError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise HTCLError(f"{path} holds no settings; it needs at least workspace, catalog and interactions")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, but a key that stands twice is an error: YAML would drop the first in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping whose keys are all different."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _read_preset(name: str) -> dict[str, Any]:
@@ -306,14 +336,30 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _parse_override(text: str) -> dict[str, Any]:
+def _override(values: dict[str, Any], text: str) -> dict[str, Any]:
+    """Lay `section.key=value` over the values."""
     key, equals, value = text.partition("=")
-    if not equals:
+    if not equals or not key.strip():
         raise HTCLError(f"override {text!r} is not of the form section.key=value")
-    tree: Any = yaml.safe_load(value)
-    for part in reversed(key.strip().split(".")):
+    try:
+        tree: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise HTCLError(f"override {text!r}: {value!r} is not a YAML value; quote it") from None
+    parts = key.strip().split(".")
+    for part in reversed(parts):
         tree = {part: tree}
-    return dict(tree)
+    if parts[:2] == ["interactions", "positive"] and len(parts) > 2:
+        # One type is meant here, so the others stay.
+        log = values.get("interactions")
+        types = log.get("positive") if isinstance(log, dict) else None
+        if not isinstance(types, dict):
+            types = {name: rule.model_dump() for name, rule in _default_positive().items()}
+        tree["interactions"]["positive"] = _merge(types, tree["interactions"]["positive"])
+    return _merge(values, tree)
+
+
+def _default_positive() -> dict[str, PositiveRule]:
+    return dict(InteractionsConfig.model_fields["positive"].default)
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
@@ -337,8 +383,12 @@ def _explain(problem: Any) -> str:
         return f"unknown key {key!r}{_nearest(location[-1], _keys_beside(location))}"
     if problem["type"] == "missing":
         return f"{key!r} is missing; it has no default"
+    if problem["type"] in ("model_type", "dict_type"):
+        return f"{key!r} needs settings below it, such as {{}} (got {problem['input']!r})"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{key!r}: {message} (got {problem['input']!r})" if key else message
+    if problem["type"] == "value_error":  # ours: it names the values itself
+        return f"{key}: {message}" if key else message
+    return f"{key!r}: {message} (got {problem['input']!r})"
 
 
 def _keys_beside(location: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 import webdataset as wds
 
 from htcl import storage
+from htcl.errors import HTCLError
 from htcl.models import HTCLModel, HTCLProcessor
 from htcl.shards.reader import decode_mel
 
@@ -19,6 +21,8 @@ Float32 = npt.NDArray[np.float32]
 
 BUFFER_BATCHES = 8
 """Batches sorted by length together: little padding, bounded memory."""
+
+_MEND = "delete the shard and the folder artifacts/shards, then run again"
 
 
 class SongEmbedder:
@@ -69,15 +73,22 @@ class SongEmbedder:
 
         Yields:
             Blocks of rows of the embeddings table, without model_id.
+
+        Raises:
+            HTCLError: when the shard is damaged or lacks a wanted song.
         """
         buffer: list[tuple[dict[str, Any], npt.NDArray[np.float16]]] = []
+        missing = set(wanted)
         for track_id, payload in shard_samples(uri):
             if track_id in wanted:
+                missing.discard(track_id)
                 row = dict(wanted[track_id])
                 buffer.append((row, decode_mel(payload, row)))
             if len(buffer) == BUFFER_BATCHES * batch_size:
                 yield from self._embed_buffer(buffer, fused, batch_size)
                 buffer = []
+        if missing:
+            raise HTCLError(f"shard {uri} lacks {len(missing)} of its songs, such as {min(missing)}; {_MEND}")
         yield from self._embed_buffer(buffer, fused, batch_size)
 
     def _embed_buffer(
@@ -101,14 +112,21 @@ class SongEmbedder:
 
 
 def shard_samples(uri: str) -> Iterator[tuple[str, bytes]]:
-    """(track_id, .mel.npy payload) of every sample of a WebDataset shard, in order."""
+    """(track_id, .mel.npy payload) of every sample of a WebDataset shard, in order.
+
+    Raises:
+        HTCLError: naming the shard when it is gone or no whole tar.
+    """
     import json
 
     fs, path = storage.filesystem(uri)
-    with fs.open(path, "rb") as stream:
-        files = wds.tariterators.tar_file_iterator(stream)
-        for sample in wds.tariterators.group_by_keys({**file, "__url__": uri} for file in files):
-            yield json.loads(sample["json"])["track_id"], sample["mel.npy"]
+    try:
+        with fs.open(path, "rb") as stream:
+            files = wds.tariterators.tar_file_iterator(stream)
+            for sample in wds.tariterators.group_by_keys({**file, "__url__": uri} for file in files):
+                yield json.loads(sample["json"])["track_id"], sample["mel.npy"]
+    except (FileNotFoundError, tarfile.TarError, KeyError, ValueError) as error:
+        raise HTCLError(f"shard {uri} is gone or damaged ({error}); {_MEND}") from None
 
 
 def unit(vectors: torch.Tensor) -> Float32:

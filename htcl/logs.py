@@ -29,7 +29,8 @@ def _logfmt(fields: dict[str, Any]) -> str:
 
 def _quote(value: Any) -> str:
     text = f"{value:.5g}" if isinstance(value, float) else str(value)
-    return '"' + text.replace('"', "'").replace("\n", " ") + '"' if " " in text or not text else text
+    plain = text and not any(letter.isspace() or letter in "\"=" for letter in text)
+    return text if plain else '"' + " ".join(text.replace('"', "'").splitlines()) + '"'
 
 
 def setup_logging(level: int = logging.INFO) -> None:
@@ -40,6 +41,14 @@ def setup_logging(level: int = logging.INFO) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
+
+
+def quiet_libraries() -> None:
+    """No progress bars and notices of transformers between our lines; call it before a model is loaded."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def get_logger(step: str) -> logging.Logger:

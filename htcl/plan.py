@@ -133,14 +133,25 @@ def _section(section: BaseModel, name: str = "") -> dict[str, Any]:
 
 def _table_fingerprint(section: Any, origin: str) -> str:
     _, files = input_files(section.path, section.format, origin)
-    names = storage.list_files(section.path)
-    return fingerprint({name: tag for name, tag in names.items() if any(f.endswith(name) for f in files)})
+    names, wanted = storage.list_files(section.path), set(files)
+    single = section.path in wanted
+    return fingerprint({n: tag for n, tag in names.items() if single or storage.join(section.path, n) in wanted})
 
 
 def _audio_fingerprint(config: PipelineConfig) -> str:
-    tables = tuple(end for ends in SUFFIXES.values() for end in ends)
-    names = storage.list_files(audio_root(config))
-    return fingerprint({name: tag for name, tag in names.items() if not name.lower().endswith(tables)})
+    """What the audio files are; a workspace or a config file that lies beside them is no audio."""
+    others = (*(end for ends in SUFFIXES.values() for end in ends), ".yaml", ".yml")
+    root = audio_root(config).rstrip("/") + "/"
+    own = config.workspace.rstrip("/") + "/"
+    inside = own.removeprefix(root) if own.startswith(root) else None
+    names = storage.list_files(root)
+    return fingerprint(
+        {
+            name: tag
+            for name, tag in names.items()
+            if not name.lower().endswith(others) and not (inside and name.startswith(inside))
+        }
+    )
 
 
 def _ancestor(store: ArtifactStore, key: str, kind: str) -> str:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from htcl.errors import HTCLError
+
 GRACE_SECONDS = 8.0
 """Between SIGTERM and SIGKILL."""
+
+_live: set[int] = set()
+_lock = threading.Lock()
 
 
 def run_process(
@@ -32,32 +38,56 @@ def run_process(
 
     Returns:
         (exit code, the last 40 lines).
+
+    Raises:
+        HTCLError: when the program cannot be started.
     """
-    process = subprocess.Popen(
-        list(command),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-        env={**os.environ, **(env or {})},
-        cwd=cwd,
-        start_new_session=True,
-    )
+    try:
+        process = subprocess.Popen(
+            list(command),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise HTCLError(f"cannot start {command[0]}: {error.strerror} ({error.filename})") from None
     tail: deque[str] = deque(maxlen=40)
     assert process.stdout is not None
+    with _lock:
+        _live.add(process.pid)
+    watcher = threading.Thread(target=_end_orphans, args=(process,), daemon=True)
+    watcher.start()
     try:
         for line in process.stdout:
             line = line.rstrip("\n")
             tail.append(line)
             on_line(line)
         code = process.wait()
-    except BaseException:
+    finally:
         end_session(process.pid)
         process.wait()
-        raise
-    end_session(process.pid)  # a launcher can die before its ranks do
+        with _lock:
+            _live.discard(process.pid)
     return code, list(tail)
+
+
+def _end_orphans(process: subprocess.Popen[str]) -> None:
+    # A launcher can die before its ranks do, and they hold the pipe that is read until its end.
+    process.wait()
+    end_session(process.pid)
+
+
+def end_live_sessions() -> None:
+    """End what `run_process` runs in any thread: a signal reaches only the main one."""
+    with _lock:
+        pids = list(_live)
+    for pid in pids:
+        end_session(pid)
 
 
 def end_session(pid: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow.parquet as pq
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from htcl.artifacts import ArtifactStore
@@ -34,11 +35,9 @@ def show_status(config: PipelineConfig) -> None:
     table = Table(title=f"{config.name}: {config.workspace}", title_justify="left")
     for heading in ("step", "key", "state", "why"):
         table.add_column(heading, overflow="fold")
-    waiting = False
     for step in plan(config).values():
-        waiting = waiting or not step.published
         state = "[green]published[/]" if step.published else "[yellow]would run[/]"
-        table.add_row(step.name, step.key, state, "" if step.published else step.reason)
+        table.add_row(step.name, step.key, state, "" if step.published else escape(step.reason))
     console = _console()
     console.print(table)
     champion = read_champion(config.workspace)
@@ -61,13 +60,13 @@ def show_outcome(config: PipelineConfig, seconds: float) -> None:
 
 def show_found(title: str, found: list[Found]) -> None:
     """Songs that answer a question."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for heading in ("score", "track", "title", "artist", "genre", "tags"):
         table.add_column(heading, overflow="fold")
     for song in found:
-        table.add_row(
-            f"{song.score:.3f}", song.track_id, song.title, song.artist, song.genre, ", ".join(song.tags)
-        )
+        # A title such as "Intro [live]" is no markup.
+        words = (song.track_id, song.title, song.artist, song.genre, ", ".join(song.tags))
+        table.add_row(f"{song.score:.3f}", *map(escape, words))
     _console().print(table)
 
 

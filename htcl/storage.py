@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,10 @@ def local_path(uri: str) -> Path:
 
 def filesystem(uri: str) -> tuple[Any, str]:
     """The fsspec filesystem of a URI and the path in its own spelling."""
-    return fsspec.core.url_to_fs(uri)  # type: ignore[no-any-return]
+    if is_local(uri):
+        return fsspec.core.url_to_fs(uri)  # type: ignore[no-any-return]
+    # Other processes write what this one looks for: a remembered listing would hide it.
+    return fsspec.core.url_to_fs(uri, use_listings_cache=False)  # type: ignore[no-any-return]
 
 
 def exists(uri: str) -> bool:
@@ -56,12 +60,15 @@ def read_bytes(uri: str) -> bytes:
 def open_atomic(uri: str) -> Iterator[IO[bytes]]:
     """Open a file for writing that is visible complete or not at all.
 
-    A local file is written aside and renamed; an object appears when its upload is closed.
+    A local file is written aside and renamed; an object is uploaded when the block ends without an error.
     """
     fs, path = filesystem(uri)
     if not is_local(uri):
-        with fs.open(path, "wb") as handle:
-            yield handle
+        # A handle of fsspec would publish the half file on the way out of a failed block.
+        with tempfile.NamedTemporaryFile(prefix="htcl-") as aside_file:
+            yield aside_file  # type: ignore[misc]
+            aside_file.flush()
+            fs.put_file(aside_file.name, path)
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,15 +98,14 @@ def list_files(uri: str) -> dict[str, tuple[int, str]]:
         HTCLError: when there is nothing at the URI or it cannot be read.
     """
     fs, path = filesystem(uri)
+    # fsspec passes over a folder that it may not read; half a log is not the log.
+    options = {"on_error": _refuse_unreadable} if is_local(uri) else {}
     try:
-        found = fs.find(path, detail=True)
+        found = fs.find(path, detail=True, **options)
     except PermissionError as error:
         raise HTCLError(f"{uri} cannot be read: {error.strerror}; check its permissions") from None
-    if not found:
-        if is_local(uri):
-            _check_readable(Path(path), uri)
-        if not fs.exists(path):
-            raise HTCLError(f"{uri} does not exist; check the path in the config")
+    if not found and not fs.exists(path):
+        raise HTCLError(f"{uri} does not exist; check the path in the config")
     base = path.rstrip("/")
     files = {}
     for name, info in sorted(found.items()):
@@ -111,13 +117,10 @@ def list_files(uri: str) -> dict[str, tuple[int, str]]:
 
 def _change_tag(info: dict[str, Any]) -> str:
     """What changes when a file's content does: ETag on object storage, else the modification time."""
-    return str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or "")
+    names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created")
+    return next((str(info[name]) for name in names if info.get(name)), "")
 
 
-def _check_readable(path: Path, uri: str) -> None:
-    # fsspec shows an unreadable folder as an empty one.
-    try:
-        if path.is_dir():
-            next(path.iterdir(), None)
-    except PermissionError as error:
-        raise HTCLError(f"{uri} cannot be read: {error.strerror}; check its permissions") from None
+def _refuse_unreadable(error: OSError) -> None:
+    if isinstance(error, PermissionError):
+        raise error

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import unquote
 
 import deltalake
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, CommitProperties, create_table_with_add_actions
 
 from htcl import storage
+from htcl.errors import HTCLError
+
+COMMIT_ATTEMPTS = 5
 
 COMMIT_PREFIX = "commit="
 """Files of one commit lie in a folder of their own, spelled so that Spark reads it as a partition."""
@@ -65,10 +71,31 @@ class GrowingTable:
             replace: True replaces all rows, False appends, values replace those partitions.
             note: goes into the commit's metadata.
 
+        A commit that another one overtook is tried again on top of it.
+
         Returns:
             The new version.
+
+        Raises:
+            HTCLError: when a file lies in a partition that is not replaced, or others keep overtaking.
         """
         actions = self._add_actions(folder)
+        if not isinstance(replace, bool):
+            replace = sorted(replace)
+            strange = {str(value) for a in actions for value in a.partition_values.values()} - set(replace)
+            if strange:
+                raise HTCLError(
+                    f"table {self.name}: {folder} holds rows of {self.partition_by} {', '.join(sorted(strange))}, "
+                    "which this commit does not replace"
+                )
+        for attempt in range(COMMIT_ATTEMPTS):
+            try:
+                return self._commit_once(actions, replace, note)
+            except CommitFailedError:
+                time.sleep(0.1 * 2**attempt)
+        raise HTCLError(f"table {self.name}: other commits were faster {COMMIT_ATTEMPTS} times; run the step again")
+
+    def _commit_once(self, actions: list[AddAction], replace: list[str] | bool, note: dict[str, str] | None) -> int:
         properties = CommitProperties(custom_metadata=note or {})
         schema = deltalake.Schema.from_arrow(self.schema)
         by = [self.partition_by] if self.partition_by else []
@@ -79,7 +106,7 @@ class GrowingTable:
             return self.version()
         filters = None
         if not isinstance(replace, bool):
-            filters = [(self.partition_by, "in", sorted(replace))]
+            filters = [(self.partition_by, "in", replace)]
         table = deltalake.DeltaTable(self.uri)
         mode = "append" if replace is False else "overwrite"
         table.create_write_transaction(actions, mode, schema, by, filters, commit_properties=properties)
@@ -123,8 +150,10 @@ class GrowingTable:
         if not self.partition_by:
             return {}
         prefix = f"{self.partition_by}="
-        part = next(part for part in relative.split("/") if part.startswith(prefix))
-        return {self.partition_by: part.removeprefix(prefix)}
+        values = [part.removeprefix(prefix) for part in relative.split("/") if part.startswith(prefix)]
+        if not values:
+            raise HTCLError(f"table {self.name}: {relative} does not lie below a folder {prefix}VALUE")
+        return {self.partition_by: unquote(values[0])}
 
 
 def replace_rejects(workspace: str, source: str, rows: list[dict[str, Any]]) -> int:

@@ -30,12 +30,19 @@ def load_user_key(workspace: str) -> bytes:
         return value.encode()
     if named := os.environ.get(KEY_FILE_VARIABLE):
         try:
-            return Path(named).read_bytes().strip()
+            key = Path(named).read_bytes().strip()
         except OSError as error:
-            raise HTCLError(f"{KEY_FILE_VARIABLE} names {named}, which cannot be read: {error.strerror}") from None
+            raise HTCLError(
+                f"{KEY_FILE_VARIABLE} names {named}, which cannot be read: {error.strerror}"
+            ) from None
+        if not key:
+            raise HTCLError(f"{KEY_FILE_VARIABLE} names {named}, which is empty; write a random secret into it")
+        return key
     if not storage.is_local(workspace):
         raise HTCLError(f"set {KEY_VARIABLE} or {KEY_FILE_VARIABLE}: user ids are hashed with a secret key")
     path = storage.local_path(workspace) / "secrets" / "user.key"
+    if path.exists():
+        return path.read_bytes()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = path.with_name(f".user.key.{secrets.token_hex(4)}")
     aside.touch(mode=0o600)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from htcl.demo.world import Progress, WorldSummary, generate_world
+from htcl.errors import HTCLError
 
 CONFIG_FILE = "htcl.yaml"
 
@@ -31,8 +32,15 @@ def prepare_demo(root: Path, songs: int, seed: int, on_progress: Progress | None
 
     Returns:
         (configuration file, what the world holds).
+
+    Raises:
+        HTCLError: when the world is too small, or its folder holds something else.
     """
-    summary = generate_world(root / f"world-{songs}-{seed}", songs=songs, seed=seed, on_progress=on_progress)
+    world = root / f"world-{songs}-{seed}"
+    try:
+        summary = generate_world(world, songs=songs, seed=seed, on_progress=on_progress)
+    except ValueError as error:
+        raise HTCLError(str(error)) from None
     path = root / CONFIG_FILE
     path.write_text(_CONFIG.format(songs=songs, seed=seed))
     return path, summary

@@ -62,7 +62,7 @@ def sample_songs(count: int, seed: int) -> list[Song]:
     rng = rng_for(seed, "songs")
     heard = sample_heard(rng, count)
     # Zipf's law with Mandelbrot's offset: no single song is in every session.
-    popularity = (1 + rng.permutation(count) / 4) ** -0.75
+    popularity = (1 + rng.permutation(count) / 4) ** -0.5
     artists = list(_artists(rng, count))
     songs = []
     for index, artist in enumerate(artists):

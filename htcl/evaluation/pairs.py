@@ -41,8 +41,8 @@ def held_out_queries(
         return None
     anchors, relevant = _grouped(found)
     known = _rows(pairs, "train", place) if split == "warm" else np.zeros((0, 2), np.int64)
-    seen = {int(anchor): known[known[:, 0] == anchor, 1] for anchor in anchors} if len(known) else {}
-    lists = [seen.get(int(anchor), np.zeros(0, np.int64)) for anchor in anchors]
+    first, last = (np.searchsorted(known[:, 0], anchors, side) for side in ("left", "right"))
+    lists = [known[start:stop, 1] for start, stop in zip(first, last, strict=True)]
     indptr = np.concatenate([[0], np.cumsum([len(rows) for rows in lists])]).astype(np.int64)
     return Queries(len(tracks), anchors, relevant, RowSets(indptr, np.concatenate(lists).astype(np.int64)))
 

@@ -43,7 +43,7 @@ def build_catalog(config: PipelineConfig, folder: Path) -> dict[str, Any]:
     format_, files = input_files(section.path, section.format, "catalog")
     present = column_names(files, format_)
     if not present:
-        raise HTCLError(f"catalog.path: {section.path} holds no rows; nothing to embed")
+        raise HTCLError(f"catalog.path: {section.path} holds no row that can be read as {format_}; nothing to embed")
     require_columns(section.columns, present, CATALOG, "catalog")
     rejects: list[dict[str, Any]] = []
     splits: Counter[str] = Counter()
@@ -101,7 +101,7 @@ def _typed(row: dict[str, Any]) -> dict[str, Any]:
     tags = row["tags"]
     if isinstance(tags, str):
         tags = [tag.strip() for tag in tags.replace(";", ",").replace("|", ",").split(",")]
-    typed["tags"] = [str(tag) for tag in tags or [] if tag]
+    typed["tags"] = [str(tag) for tag in (tags if isinstance(tags, list) else [tags]) if tag]
     typed["duration_s"] = _number(row["duration_s"])
     typed["split_group"] = typed["split_group"] or typed["track_id"]
     return typed
@@ -110,7 +110,7 @@ def _typed(row: dict[str, Any]) -> dict[str, Any]:
 def _number(value: Any) -> float | None:
     try:
         return None if value is None else float(value)
-    except ValueError:
+    except (TypeError, ValueError):
         return None
 
 

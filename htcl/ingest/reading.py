@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
@@ -42,9 +43,10 @@ def input_files(path: str, format_: str, origin: str) -> tuple[str, list[str]]:
             what = "files of several formats" if found else "no Parquet, JSONL or CSV file"
             raise HTCLError(f"{origin}.path: {path} holds {what}; set {origin}.format or point to the right folder")
         format_ = found.pop()
-        names = {n: v for n, v in names.items() if n.lower().endswith(SUFFIXES[format_])}
-    single = list(names) == [PurePath(path).name]
-    return format_, [path if single else storage.join(path, name) for name in names]
+    # A format that is named also reads files whose names do not tell it.
+    names = {n: v for n, v in names.items() if n.lower().endswith(SUFFIXES[format_])} or names
+    fs, native = storage.filesystem(path)
+    return format_, [path] if fs.isfile(native) else [storage.join(path, name) for name in names]
 
 
 def read_rows(files: list[str], format_: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
@@ -58,8 +60,7 @@ def read_rows(files: list[str], format_: str) -> Iterator[tuple[str, dict[str, A
             for number, row in enumerate(_parquet_rows(uri)):
                 yield f"{name}:{number}", row
         else:
-            parse = _parse_json if format_ == "jsonl" else None
-            yield from _text_rows(uri, name, parse)
+            yield from _text_rows(uri, name, format_)
 
 
 def column_names(files: list[str], format_: str, sample: int = 1000) -> list[str]:
@@ -83,18 +84,29 @@ def _parquet_rows(uri: str) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
-def _text_rows(uri: str, name: str, parse: Any) -> Iterator[tuple[str, dict[str, Any] | None]]:
+def _text_rows(uri: str, name: str, format_: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
     fs, path = storage.filesystem(uri)
-    with fs.open(path, "rb", compression="infer") as handle:
-        text = io.TextIOWrapper(handle, encoding="utf-8", errors="replace", newline="")
-        if parse is None:
-            delimiter = "\t" if name.endswith(".tsv") else ","
-            for number, row in enumerate(csv.DictReader(text, delimiter=delimiter), start=2):
-                yield f"{name}:{number}", {k: v for k, v in row.items() if k is not None and v != ""}
-            return
-        for number, line in enumerate(text, start=1):
-            if line.strip():
-                yield f"{name}:{number}", parse(line)
+    try:
+        with fs.open(path, "rb", compression="infer") as handle:
+            # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
+            text = io.TextIOWrapper(handle, encoding="utf-8-sig", errors="replace", newline="")
+            if format_ == "csv":
+                yield from _csv_rows(text, name)
+            else:
+                for number, line in enumerate(text, start=1):
+                    if line.strip():
+                        yield f"{name}:{number}", _parse_json(line)
+    except (csv.Error, EOFError, OSError, zlib.error) as error:
+        raise HTCLError(f"{uri} cannot be read to its end: {error}; mend or remove the file") from None
+
+
+def _csv_rows(text: io.TextIOWrapper, name: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    reader = csv.DictReader(text, delimiter="\t" if name.lower().endswith(".tsv") else ",")
+    for row in reader:
+        surplus: Any = row.pop(None, [])  # type: ignore[call-overload]
+        # A cell too many means a comma without quotes: the cells after it stand under wrong names.
+        shifted = any(surplus)
+        yield f"{name}:{reader.line_num}", None if shifted else {k: v or None for k, v in row.items()}
 
 
 def _parse_json(line: str) -> dict[str, Any] | None:

@@ -73,10 +73,13 @@ _EVENT_COLUMNS = ("user", "session", "ts", "track", "trigger")
 
 def _repeated(rows: pa.Table, good: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
     """Which good rows repeat an earlier one: the same event, or without an id the same (user, song, time)."""
-    user, ts, track, event = (np.asarray(rows[name])[good] for name in ("user", "ts", "track", "event"))
+    # Refused rows may hold nulls, which would make floats of the hashes.
+    taken = rows.select(["user", "ts", "track", "event", "positive"]).take(pa.array(good))
+    user, ts, track, event, positive = (np.asarray(column) for column in taken.columns)
     named = event != 0
     ts, track = np.where(named, 0, ts), np.where(named, 0, track)
-    order = np.lexsort((track, ts, event, user))
+    # Of a skip and a like in the same second the positive one stays, whichever came first.
+    order = np.lexsort((~positive, track, ts, event, user))
     same = np.zeros(len(good), dtype=bool)
     columns = [user[order], ts[order], track[order], event[order]]
     same[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])

@@ -121,7 +121,7 @@ def _curve(store: ArtifactStore, manifest: dict[str, Any]) -> Curve:
     if manifest["kind"] == "stage1":
         names = ["loss"]  # its one term is the loss
     series = {name: [float(record[name]) for record in records] for name in names}
-    return Curve(manifest["kind"], [int(record["step"]) for record in records], series)
+    return Curve(manifest["kind"], [int(record["global_step"]) for record in records], series)
 
 
 def _results(store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> list[ResultRow]:

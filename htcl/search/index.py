@@ -72,6 +72,9 @@ class SongIndex:
 
     def __init__(self, folder: Path) -> None:
         self._index: Any = faiss.read_index(str(folder / INDEX_FILE))
+        inverted = faiss.try_extract_index_ivf(self._index)
+        if inverted is not None:
+            inverted.make_direct_map()  # without it an inverted file does not give its vectors back
         self.tracks: list[str] = pq.read_table(folder / TRACKS_FILE)["track_id"].to_pylist()
         self._rows = {track: row for row, track in enumerate(self.tracks)}
 

@@ -46,9 +46,10 @@ def decode_mel(payload: bytes, entry: dict[str, object]) -> npt.NDArray[np.float
     """
     try:
         mel = np.load(io.BytesIO(payload), allow_pickle=False)
-    except ValueError:
+    except Exception:  # a damaged header raises whatever Python's parser does
         mel = None
-    if mel is None or mel_hash(mel) != entry["content_hash"]:
+    # The hash is of the numbers' bytes: a damaged dtype would read other numbers out of them.
+    if mel is None or mel.dtype != np.float16 or mel_hash(mel) != entry["content_hash"]:
         raise HTCLError(
             f"shard {entry['shard']}: the bytes of {entry['track_id']} are damaged; "
             "delete the shard and the folder artifacts/shards, then run again"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import deepspeed
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -141,6 +142,7 @@ def _run(
     waited, since = 0.0, first
     for number, rows, inputs in batches(schedule, songs, first):
         waited += time.monotonic() - last
+        _seed_step(training.seed, number)
         loss, terms = engine(inputs, torch.from_numpy(rows))
         engine.backward(loss)
         done = number + 1
@@ -151,7 +153,7 @@ def _run(
             now = time.monotonic()
             rate = (done - since) / (now - started)
             record = {
-                "step": done, "total": schedule.total_steps, "loss": float(loss.detach()),
+                "global_step": done, "total": schedule.total_steps, "loss": float(loss.detach()),
                 **{name: float(term) for name, term in terms.items()},
                 **logit_scales(engine.module.model),
                 "lr": engine.optimizer.param_groups[-1]["lr"],
@@ -167,6 +169,12 @@ def _run(
         if done % training.checkpoint_every_steps == 0 and done < schedule.total_steps:
             engine.save_checkpoint(str(checkpoints), tag=f"step-{done}", client_state={"step": done})
         last = time.monotonic()
+
+
+def _seed_step(seed: int, step: int) -> None:
+    """Dropout depends on seed, step and rank alone: a resumed run repeats it, and ranks differ."""
+    state = np.random.SeedSequence([seed, step, dist.get_rank()]).generate_state(2, np.uint32)
+    torch.manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
 def _gradient_norm(engine: Any) -> float:
@@ -189,7 +197,7 @@ def _resume(engine: Any, checkpoints: Path) -> int:
 def _forget_metrics_from(metrics: Path, step: int) -> None:
     """Steps that are trained again are logged again."""
     if metrics.exists():
-        lines = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= step]
+        lines = [line for line in metrics.read_text().splitlines() if json.loads(line)["global_step"] <= step]
         metrics.write_text("".join(f"{line}\n" for line in lines))
 
 

@@ -29,7 +29,7 @@ def text_encoder_folder(name: str) -> str:
     if not name.startswith(PACKAGE_PREFIX):
         return name
     package, _, folder = name.removeprefix(PACKAGE_PREFIX).partition("/")
-    spec = importlib.util.find_spec(package)
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise HTCLError(f"model.text_encoder: the package {package} is not installed; make setup installs the demo's")
     return str(Path(spec.submodule_search_locations[0]) / folder)

@@ -22,13 +22,11 @@ def main() -> None:
     parser.add_argument("--work", required=True, type=Path)
     arguments = parser.parse_args()
     setup_logging()
-    from transformers.utils import logging as transformers_logging
-
+    from htcl.logs import quiet_libraries
     from htcl.plan import plan
     from htcl.training.loop import train
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quiet_libraries()
     config = load_config(arguments.config)
     try:
         step = plan(config, champion=arguments.champion)[arguments.stage]

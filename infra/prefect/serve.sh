@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# A Prefect server and one process worker on this machine, with the deployments of prefect.yaml. Ctrl-C ends both.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export PREFECT_SERVER_API_PORT=${PREFECT_SERVER_API_PORT:-4200}
+export PREFECT_API_URL=http://127.0.0.1:$PREFECT_SERVER_API_PORT/api
+export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 PREFECT_LOGGING_EXTRA_LOGGERS=htcl
+
+prefect server start --host 127.0.0.1 &
+server=$!
+trap 'trap - EXIT; kill "$server" ${worker:-} 2>/dev/null; wait' EXIT INT TERM
+for _ in $(seq 120); do
+    if python -c "import urllib.request as u; u.urlopen('$PREFECT_API_URL/health')" 2>/dev/null; then break; fi
+    kill -0 "$server" 2>/dev/null || { echo "the Prefect server ended; is port $PREFECT_SERVER_API_PORT taken?" >&2; exit 1; }
+    sleep 0.5
+done
+prefect work-pool create --type process --overwrite htcl
+prefect --no-prompt deploy --all
+echo "In another terminal:  export PREFECT_API_URL=$PREFECT_API_URL"
+echo "                      prefect deployment run htcl/full-pipeline"
+prefect worker start --pool htcl &
+worker=$!
+wait -n "$server" "$worker"
