@@ -24,9 +24,7 @@ def count_days(config: PipelineConfig, start: str, end: str) -> State | None:
 
 
 @flow(name="htcl")
-def backfill(
-    config: str, start: str = "", end: str = "", what: Literal["pairs", "shards"] = "pairs"
-) -> State | None:
+def backfill(config: str, start: str = "", end: str = "", what: Literal["pairs", "shards"] = "pairs") -> State | None:
     """Redo a part of the data.
 
     Args:

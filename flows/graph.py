@@ -12,7 +12,9 @@ from htcl.errors import HTCLError
 from htcl.processes import end_live_sessions
 
 
-def make(config: PipelineConfig, names: list[str], champion: str | None = None, fine_tune: bool = True) -> dict[str, str]:
+def make(
+    config: PipelineConfig, names: list[str], champion: str | None = None, fine_tune: bool = True
+) -> dict[str, str]:
     """Make some artifacts, those that do not depend on each other at once.
 
     Returns:

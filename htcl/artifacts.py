@@ -117,16 +117,14 @@ class ArtifactStore:
         try:
             draft = Draft(path=aside)
             yield draft
-            files = {
-                str(f.relative_to(aside)): f.stat().st_size for f in sorted(aside.rglob("*")) if f.is_file()
-            }
+            files = {str(f.relative_to(aside)): f.stat().st_size for f in sorted(aside.rglob("*")) if f.is_file()}
             manifest = {
                 "kind": recipe.kind,
                 "key": recipe.key,
                 "step_version": recipe.step_version,
                 "section": recipe.section,
                 "inputs": recipe.inputs,
-                "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "created": datetime.now(UTC).isoformat(timespec="microseconds"),
                 "seconds": round(time.monotonic() - started, 1),
                 "htcl": __version__,
                 "figures": draft.figures,

@@ -105,7 +105,6 @@ def _run(path: Path, overrides: list[str]) -> None:
     """Start the flow as a process of its own and show what came out."""
     from htcl.plan import plan
     from htcl.processes import run_process
-    from htcl.show import show_outcome
 
     # A plain SIGTERM would end this process alone; as an exception it ends the flow's processes too.
     for sign in (signal.SIGTERM, signal.SIGHUP):
@@ -117,6 +116,8 @@ def _run(path: Path, overrides: list[str]) -> None:
     code, _ = run_process(command, lambda line: print(line, flush=True), env=_flow_environment(), cwd=_checkout())
     if code:
         raise HTCLError("the run failed; the sentence above says why, and what is published is as it was")
+    from htcl.show import show_outcome  # brings torch, which the start need not wait for
+
     show_outcome(config, time.monotonic() - started)
 
 
@@ -133,7 +134,7 @@ def _flow_environment() -> dict[str, str]:
 
 
 def _checkout() -> Path:
-    """The folder that holds flows/ and jobs/: HTCL_HOME, the working directory, or the checkout htcl runs from.
+    """The folder of flows/ and jobs/: HTCL_HOME, else the working directory or the checkout htcl runs from.
 
     Raises:
         HTCLError: when there is none; the wheel has no flows.

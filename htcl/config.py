@@ -72,9 +72,7 @@ class SplitConfig(Section):
 
     test_share: float = Field(0.1, ge=0, lt=1, description="Share of split groups that no training sees")
     validation_share: float = Field(0.05, ge=0, lt=1, description="Share of split groups for validation")
-    warm_test_share: float = Field(
-        0.1, ge=0, lt=1, description="Newest share of the log, kept for warm test pairs"
-    )
+    warm_test_share: float = Field(0.1, ge=0, lt=1, description="Newest share of the log, kept for warm test pairs")
     seed: int = 3407
 
     @model_validator(mode="after")
@@ -116,7 +114,8 @@ class ModelConfig(Section):
     text_pooling: Literal["pooler", "mean"] = Field("pooler", description="mean for encoders trained that way")
     text_max_tokens: int = Field(128, gt=0)
     text_fields: list[str] = Field(
-        ["title", "artist", "album", "genre", "language", "tags"], description="Metadata read as text, in order"
+        ["title", "artist", "album", "genre", "language", "tags"],
+        description="Metadata read as text, in order",
     )
     conv_filters: list[int] = [512, 512, 512]
     hidden_size: int = 768

@@ -29,9 +29,10 @@ class SongEmbedder:
     """A model in evaluation mode with its processor."""
 
     def __init__(self, model: HTCLModel, processor: HTCLProcessor) -> None:
-        self.model, self.processor = model.eval(), processor
+        self.model, self.processor = model, processor
+        self.model.train(False)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model.to(self.device)
+        torch.nn.Module.to(self.model, self.device)
 
     @staticmethod
     @lru_cache(maxsize=2)

@@ -29,7 +29,7 @@ def _logfmt(fields: dict[str, Any]) -> str:
 
 def _quote(value: Any) -> str:
     text = f"{value:.5g}" if isinstance(value, float) else str(value)
-    plain = text and not any(letter.isspace() or letter in "\"=" for letter in text)
+    plain = text and not any(letter.isspace() or letter in '"=' for letter in text)
     return text if plain else '"' + " ".join(text.replace('"', "'").splitlines()) + '"'
 
 
@@ -47,8 +47,8 @@ def quiet_libraries() -> None:
     """No progress bars and notices of transformers between our lines; call it before a model is loaded."""
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def get_logger(step: str) -> logging.Logger:

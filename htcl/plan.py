@@ -57,7 +57,7 @@ def plan(config: PipelineConfig, champion: str | None = None, fine_tune: bool = 
 
     Args:
         config: the configuration.
-        champion: a stage-2 key to build on instead of training from the start; stage 1 is then the one behind it.
+        champion: a stage-2 key to build on instead of training from the start, with the stage 1 behind it.
         fine_tune: with a champion, train it further; else its own key stands for stage 2.
 
     Raises:
@@ -103,7 +103,11 @@ def _graph(config: PipelineConfig, champion: str | None) -> list[tuple[str, dict
     data = {"catalog": "", "shards": ""}
     return [
         ("catalog", catalog, {"catalog_input": _table_fingerprint(config.catalog, "catalog")}),
-        ("pairs", pairs, {"catalog": "", "log_input": _table_fingerprint(config.interactions, "interactions")}),
+        (
+            "pairs",
+            pairs,
+            {"catalog": "", "log_input": _table_fingerprint(config.interactions, "interactions")},
+        ),
         (
             "shards",
             {"audio": _section(config.audio, "audio"), "shards": _section(config.shards)},

@@ -64,9 +64,8 @@ def run_process(
     watcher.start()
     try:
         for line in process.stdout:
-            line = line.rstrip("\n")
-            tail.append(line)
-            on_line(line)
+            tail.append(line.rstrip("\n"))
+            on_line(tail[-1])
         code = process.wait()
     finally:
         end_session(process.pid)
@@ -78,7 +77,7 @@ def run_process(
 
 def _end_orphans(process: subprocess.Popen[str]) -> None:
     # A launcher can die before its ranks do, and they hold the pipe that is read until its end.
-    process.wait()
+    process.wait()  # this also reaps the leader, which would else keep its group alive
     end_session(process.pid)
 
 
@@ -99,7 +98,6 @@ def end_session(pid: int) -> None:
         while time.monotonic() < deadline:
             if not _signal_group(pid, 0):
                 return
-            _reap(pid)
             time.sleep(0.05)
 
 
@@ -109,11 +107,3 @@ def _signal_group(pid: int, sign: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _reap(pid: int) -> None:
-    # An unreaped leader keeps its group alive.
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return

@@ -71,7 +71,7 @@ def show_found(title: str, found: list[Found]) -> None:
 
 
 def _result_table(config: PipelineConfig, results: list[Result]) -> Table:
-    values = {(row.system, row.task, row.split, row.metric): row for row in results}
+    values: dict[tuple[str, ...], Result] = {(r.system, r.task, r.split, r.metric): r for r in results}
     counts = {(row.task, row.split): row.n for row in results}
     caption = ", ".join(f"{task} {split}: {n} queries" for (task, split), n in sorted(counts.items()))
     table = Table(title=f"{config.name}: held-out songs and pairs", caption=caption, title_justify="left")

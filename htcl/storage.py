@@ -66,7 +66,7 @@ def open_atomic(uri: str) -> Iterator[IO[bytes]]:
     if not is_local(uri):
         # A handle of fsspec would publish the half file on the way out of a failed block.
         with tempfile.NamedTemporaryFile(prefix="htcl-") as aside_file:
-            yield aside_file  # type: ignore[misc]
+            yield aside_file
             aside_file.flush()
             fs.put_file(aside_file.name, path)
         return
@@ -98,12 +98,13 @@ def list_files(uri: str) -> dict[str, tuple[int, str]]:
         HTCLError: when there is nothing at the URI or it cannot be read.
     """
     fs, path = filesystem(uri)
-    # fsspec passes over a folder that it may not read; half a log is not the log.
-    options = {"on_error": _refuse_unreadable} if is_local(uri) else {}
     try:
-        found = fs.find(path, detail=True, **options)
+        if is_local(uri):
+            _check_readable(path)
+        found = fs.find(path, detail=True)
     except PermissionError as error:
-        raise HTCLError(f"{uri} cannot be read: {error.strerror}; check its permissions") from None
+        place = error.filename or uri
+        raise HTCLError(f"{place} cannot be read: {error.strerror}; check its permissions") from None
     if not found and not fs.exists(path):
         raise HTCLError(f"{uri} does not exist; check the path in the config")
     base = path.rstrip("/")
@@ -119,6 +120,12 @@ def _change_tag(info: dict[str, Any]) -> str:
     """What changes when a file's content does: ETag on object storage, else the modification time."""
     names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created")
     return next((str(info[name]) for name in names if info.get(name)), "")
+
+
+def _check_readable(path: str) -> None:
+    # fsspec passes over a folder that it may not read; half a log is not the log.
+    for _, folders, _ in os.walk(path, onerror=_refuse_unreadable):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
 
 
 def _refuse_unreadable(error: OSError) -> None:

@@ -13,7 +13,7 @@ import deltalake
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, CommitProperties, create_table_with_add_actions
 
 from htcl import storage
@@ -46,7 +46,7 @@ class GrowingTable:
 
     def file_uris(self, version: int | None = None, partitions: Iterable[str] | None = None) -> list[str]:
         """Data files of a version, of some partitions only where named."""
-        filters = [(self.partition_by, "in", list(partitions))] if partitions is not None else None
+        filters = self._filters(partitions) if partitions is not None else None
         uris = deltalake.DeltaTable(self.uri, version=version).file_uris(filters)
         return [uri.removeprefix("file://") for uri in uris]
 
@@ -79,10 +79,10 @@ class GrowingTable:
         Raises:
             HTCLError: when a file lies in a partition that is not replaced, or others keep overtaking.
         """
-        actions = self._add_actions(folder)
+        added = self._add_actions(folder)
         if not isinstance(replace, bool):
             replace = sorted(replace)
-            strange = {str(value) for a in actions for value in a.partition_values.values()} - set(replace)
+            strange = {str(value) for a in added for value in a.partition_values.values()} - set(replace)
             if strange:
                 raise HTCLError(
                     f"table {self.name}: {folder} holds rows of {self.partition_by} {', '.join(sorted(strange))}, "
@@ -90,10 +90,13 @@ class GrowingTable:
                 )
         for attempt in range(COMMIT_ATTEMPTS):
             try:
-                return self._commit_once(actions, replace, note)
-            except CommitFailedError:
+                return self._commit_once(added, replace, note)
+            except DeltaError as error:
+                # Two first commits at once: the slower one finds the table there.
+                if not isinstance(error, CommitFailedError) and "already exists" not in str(error):
+                    raise
                 time.sleep(0.1 * 2**attempt)
-        raise HTCLError(f"table {self.name}: other commits were faster {COMMIT_ATTEMPTS} times; run the step again")
+        raise HTCLError(f"table {self.name}: others were faster {COMMIT_ATTEMPTS} times; run the step again")
 
     def _commit_once(self, actions: list[AddAction], replace: list[str] | bool, note: dict[str, str] | None) -> int:
         properties = CommitProperties(custom_metadata=note or {})
@@ -106,10 +109,10 @@ class GrowingTable:
             return self.version()
         filters = None
         if not isinstance(replace, bool):
-            filters = [(self.partition_by, "in", replace)]
+            filters = self._filters(replace)
         table = deltalake.DeltaTable(self.uri)
         mode = "append" if replace is False else "overwrite"
-        table.create_write_transaction(actions, mode, schema, by, filters, commit_properties=properties)
+        table.create_write_transaction([*actions], mode, schema, by, filters, commit_properties=properties)
         return self.version()
 
     def replace_rows(self, rows: pa.Table, replace: Iterable[str] | bool = True) -> int:
@@ -120,9 +123,7 @@ class GrowingTable:
         if self.partition_by:
             partitioning = ds.partitioning(pa.schema([self.schema.field(self.partition_by)]), flavor="hive")
         if rows.num_rows:
-            ds.write_dataset(
-                rows.cast(self.schema), path, filesystem=fs, format="parquet", partitioning=partitioning
-            )
+            ds.write_dataset(rows.cast(self.schema), path, filesystem=fs, format="parquet", partitioning=partitioning)
         return self.commit(folder, replace)
 
     def _add_actions(self, folder: str) -> list[AddAction]:
@@ -145,6 +146,11 @@ class GrowingTable:
                     )
                 )
         return actions
+
+    def _filters(self, partitions: Iterable[str]) -> list[tuple[str, str, Any]]:
+        if not self.partition_by:
+            raise HTCLError(f"table {self.name} has no partitions; {', '.join(partitions)} cannot be told apart")
+        return [(self.partition_by, "in", list(partitions))]
 
     def _partition_values(self, relative: str) -> dict[str, str | None]:
         if not self.partition_by:

@@ -32,9 +32,7 @@ def load_user_key(workspace: str) -> bytes:
         try:
             key = Path(named).read_bytes().strip()
         except OSError as error:
-            raise HTCLError(
-                f"{KEY_FILE_VARIABLE} names {named}, which cannot be read: {error.strerror}"
-            ) from None
+            raise HTCLError(f"{KEY_FILE_VARIABLE} names {named}, which cannot be read: {error.strerror}") from None
         if not key:
             raise HTCLError(f"{KEY_FILE_VARIABLE} names {named}, which is empty; write a random secret into it")
         return key
@@ -68,9 +66,7 @@ def hash_users(users: pa.Array, key: bytes) -> pa.Array:
     """
     encoded = users.dictionary_encode()
     short_key = hashlib.sha256(key).digest()
-    hashes = np.array(
-        [_hash(str(user), short_key) for user in encoded.dictionary.to_pylist()], dtype=np.int64
-    )
+    hashes = np.array([_hash(str(user), short_key) for user in encoded.dictionary.to_pylist()], dtype=np.int64)
     if not len(hashes):
         return pa.nulls(len(users), pa.int64())
     return pa.array(hashes).take(encoded.indices)

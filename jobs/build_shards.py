@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 from session import job_parser, run_job, spark_session, stage_progress
 
 from htcl import storage
@@ -32,7 +33,6 @@ from htcl.shards.index import write_index
 from htcl.tables import GrowingTable, replace_rejects
 
 LOGGER = get_logger("shards")
-_RESULT = "track_id string, shard string, offset long, size long, frames int, content_hash string, reason string, detail string"
 
 
 def main(config: PipelineConfig, _: argparse.Namespace) -> None:
@@ -118,7 +118,7 @@ def _decode(spark: SparkSession, config: PipelineConfig, todo: pa.Table) -> Data
     tasks = max(1, min(len(todo) // 16, 4 * spark.sparkContext.defaultParallelism))
     frame = spark.createDataFrame(todo.select(columns)) if len(todo) else spark.createDataFrame([], _TODO)
     decode = _decoder(audio_root(config), storage.join(config.workspace, "shards"), config)
-    result = frame.repartition(tasks).mapInArrow(decode, _RESULT)
+    result = frame.repartition(tasks).mapInArrow(decode, from_arrow_schema(_RESULT_SCHEMA))
     with stage_progress(spark, LOGGER, "decode"):
         return result.localCheckpoint(eager=True)
 

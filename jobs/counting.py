@@ -9,17 +9,17 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 from session import stage_progress
 
 from htcl.config import PipelineConfig
 from htcl.errors import HTCLError
 from htcl.ingest.reading import column_names, input_files
 from htcl.logs import get_logger
+from htcl.pairs.tables import COUNT_ROWS, EVENT_ROWS, count_partition
 from htcl.schemas import INTERACTIONS, require_columns
 
 LOGGER = get_logger("pairs")
-
-_COUNTS = "kind string, dt string, a long, b long, source string, n_baskets long, weight long, users array<long>, key string, reason string, detail string"
 
 
 def count_log(spark: SparkSession, config: PipelineConfig, catalog: DataFrame, days: list[str]) -> DataFrame:
@@ -42,8 +42,8 @@ def count_log(spark: SparkSession, config: PipelineConfig, catalog: DataFrame, d
         events = events.where(F.col("dt").between(days[0], days[-1]))
     key = load_user_key(config.workspace)
     tasks = max(int(spark.conf.get("spark.sql.shuffle.partitions") or 2), 1)
-    hashed = events.mapInArrow(_user_hasher(key), _EVENTS)
-    counts = hashed.repartition(tasks, "part").mapInArrow(_counter(config), _COUNTS)
+    hashed = events.mapInArrow(_user_hasher(key), from_arrow_schema(EVENT_ROWS))
+    counts = hashed.repartition(tasks, "part").mapInArrow(_counter(config), from_arrow_schema(COUNT_ROWS))
     with stage_progress(spark, LOGGER, "count"):
         counts = counts.localCheckpoint(eager=True)
     names = codes.select(F.col("code"), F.col("track_id"))
@@ -144,9 +144,6 @@ def _coded(rows: DataFrame, codes: DataFrame, config: PipelineConfig) -> DataFra
     )
 
 
-_EVENTS = "part long, user long, session long, ts long, track long, trigger long, positive boolean, event long, key string, reason string, detail string, dt string"
-
-
 def _user_hasher(key: bytes) -> Any:
     """Replace user ids before the first shuffle writes anything; rows without one are spread out."""
 
@@ -167,8 +164,6 @@ def _counter(config: PipelineConfig) -> Any:
     gap, cap = config.pairs.session_gap_minutes, config.pairs.max_basket_size
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        from htcl.pairs.tables import count_partition
-
         collected = list(batches)
         if collected:
             yield from count_partition(pa.Table.from_batches(collected), gap, cap)

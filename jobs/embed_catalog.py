@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 from session import job_parser, run_job, spark_session, stage_progress
 
 from htcl import storage
@@ -24,7 +25,7 @@ from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig
 from htcl.ingest.catalog import read_catalog
 from htcl.logs import get_logger, log
-from htcl.plan import Step, plan
+from htcl.plan import plan
 from htcl.schemas import embeddings_schema
 from htcl.shards.index import read_index, rows_of
 from htcl.tables import GrowingTable
@@ -80,7 +81,7 @@ def _embed(
         embed = _embedder(str(folder), shards, model_id, stage == "stage2", config.embedding.batch_size)
         target = table.new_folder()
         with stage_progress(spark, LOGGER, f"embed {stage}"):
-            rows = frame.mapInArrow(embed, _ROWS)
+            rows = frame.mapInArrow(embed, from_arrow_schema(_BLOCK))
             if len(kept) < len(current) and len(kept):
                 rows = rows.unionByName(spark.createDataFrame(kept.select(_COLUMNS)))
             rows.write.parquet(storage.join(target, f"model_id={model_id}"))
@@ -93,7 +94,6 @@ def _embed(
 
 
 _COLUMNS = ["track_id", "embedding", "fusion_embedding", "content_hash", "text_hash"]
-_ROWS = "track_id string, embedding array<float>, fusion_embedding array<float>, content_hash string, text_hash string"
 
 
 def _joined(table: pa.Table, columns: list[str]) -> Any:

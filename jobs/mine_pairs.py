@@ -69,8 +69,10 @@ def _day_range(start: str | None, end: str | None) -> list[str]:
 def _commit_counts(config: PipelineConfig, counted: DataFrame, days: list[str]) -> dict[str, Any]:
     """Check what the counting refused, then commit counts and rejects."""
     counted.persist()
-    figures = {row["key"]: row["value"] for row in counted.where("kind = 'stat'").groupBy("key").agg(
-        F.sum("n_baskets").alias("value")).collect()}
+    figures = {
+        row["key"]: row["value"]
+        for row in counted.where("kind = 'stat'").groupBy("key").agg(F.sum("n_baskets").alias("value")).collect()
+    }
     figures = {name: int(figures.get(name, 0)) for name in ("events", "positive_events", "users", "baskets")}
     _commit_rejects(config, counted, days, figures)
     if not figures["positive_events"] and not days:
@@ -79,13 +81,19 @@ def _commit_counts(config: PipelineConfig, counted: DataFrame, days: list[str]) 
             f"({', '.join(config.interactions.positive)}); map your event types there"
         )
     ids = ["dt", "anchor_id", "positive_id", "source"]
-    pairs = counted.where("kind = 'pair'").groupBy(*ids).agg(
-        F.sum("n_baskets").alias("n_baskets"),
-        F.sum("weight").alias("weight"),
-        F.expr("slice(array_sort(array_distinct(flatten(collect_list(users)))), 1, 64)").alias("users"),
+    pairs = (
+        counted.where("kind = 'pair'")
+        .groupBy(*ids)
+        .agg(
+            F.sum("n_baskets").alias("n_baskets"),
+            F.sum("weight").alias("weight"),
+            F.expr("slice(array_sort(array_distinct(flatten(collect_list(users)))), 1, 64)").alias("users"),
+        )
     )
-    items = counted.where("kind = 'item'").groupBy("dt", F.col("anchor_id").alias("track_id")).agg(
-        F.sum("n_baskets").alias("n_baskets"), F.sum("weight").alias("weight")
+    items = (
+        counted.where("kind = 'item'")
+        .groupBy("dt", F.col("anchor_id").alias("track_id"))
+        .agg(F.sum("n_baskets").alias("n_baskets"), F.sum("weight").alias("weight"))
     )
     figures["pair_counts"] = _commit(config, "pair_counts", PAIR_COUNTS, pairs, days)
     figures["item_counts"] = _commit(config, "item_counts", ITEM_COUNTS, items, days)
@@ -110,8 +118,9 @@ def _commit_rejects(config: PipelineConfig, counted: DataFrame, days: list[str],
         other = table.read(filter_=pc.field("source") == "interactions").to_pylist()
         other = [row for row in other if row["dt"] not in set(days)]
         if other:
-            rejects = rejects.unionByName(counted.sparkSession.createDataFrame(
-                pa.Table.from_pylist(other, REJECTS).select(rejects.columns)))
+            rejects = rejects.unionByName(
+                counted.sparkSession.createDataFrame(pa.Table.from_pylist(other, REJECTS).select(rejects.columns))
+            )
     rejects.coalesce(1).write.parquet(join(folder, "source=interactions"))
     table.commit(folder, replace=["interactions"])
     figures["rejects"] = reasons

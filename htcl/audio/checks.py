@@ -63,23 +63,17 @@ def opening_failed(file: BinaryIO, report: DecodeReport, error: Exception) -> Au
     if report.container is Container.MP4 and (cut := mp4_cut(file)):
         return AudioRejected(RejectReason.TRUNCATED, cut)
     if report.container is Container.OGG and ogg_end(file) is OggEnd.CUT:
-        return AudioRejected(
-            RejectReason.TRUNCATED, f"ends inside an Ogg page after {report.watched.bytes_read} bytes"
-        )
+        return AudioRejected(RejectReason.TRUNCATED, f"ends inside an Ogg page after {report.watched.bytes_read} bytes")
     return AudioRejected(
         RejectReason.CORRUPT_HEADER, f"signature of {report.container}, but FFmpeg cannot open it: {error}"
     )
 
 
 def _no_sound() -> AudioRejected:
-    return AudioRejected(
-        RejectReason.DECODE_ERROR, f"no sound within {MAX_BYTES_WITHOUT_SOUND} bytes; gave up"
-    )
+    return AudioRejected(RejectReason.DECODE_ERROR, f"no sound within {MAX_BYTES_WITHOUT_SOUND} bytes; gave up")
 
 
-def check_stream(
-    file: BinaryIO, report: DecodeReport, max_seconds: float, expected_seconds: float | None
-) -> list[str]:
+def check_stream(file: BinaryIO, report: DecodeReport, max_seconds: float, expected_seconds: float | None) -> list[str]:
     """Check that the part that was decoded is whole; return warnings.
 
     Raises:
@@ -90,9 +84,7 @@ def check_stream(
         raise _no_sound()
     stated_seconds = _stated_seconds(file, report)
     _check_stated_length(report, stated_seconds, max_seconds)
-    if report.failures > max(2, MAX_FAILED_PACKETS_SHARE * report.packets) or (
-        report.failures and not report.seconds
-    ):
+    if report.failures > max(2, MAX_FAILED_PACKETS_SHARE * report.packets) or (report.failures and not report.seconds):
         raise AudioRejected(
             RejectReason.DECODE_ERROR,
             f"{report.failures} of {report.packets} packets do not decode, {report.seconds:.1f} s did; last: "
@@ -100,9 +92,7 @@ def check_stream(
         )
     warnings = []
     if report.failures:
-        warnings.append(
-            f"damaged_packets: {report.failures} of {report.packets}; last: {report.last_failure}"
-        )
+        warnings.append(f"damaged_packets: {report.failures} of {report.packets}; last: {report.last_failure}")
     if report.seconds < max_seconds:
         whole = stated_seconds is not None
         warnings += _check_end(file, report, whole, expected_seconds, max_seconds)
@@ -174,9 +164,7 @@ def check_content(
     """
     seconds = len(samples) / sample_rate
     if seconds < min_seconds:
-        raise AudioRejected(
-            RejectReason.TOO_SHORT, f"{seconds:.2f} s of sound, at least {min_seconds:.2f} s needed"
-        )
+        raise AudioRejected(RejectReason.TOO_SHORT, f"{seconds:.2f} s of sound, at least {min_seconds:.2f} s needed")
     warnings = []
     bad = int(np.count_nonzero(~np.isfinite(samples)))
     if bad > MAX_NON_FINITE_SHARE * len(samples):

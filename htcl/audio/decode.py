@@ -125,9 +125,7 @@ def _frames(opened: av.container.InputContainer, report: DecodeReport) -> Iterat
     """Yield decoded frames; packets that do not decode are counted in the report and passed over."""
     if not opened.streams.audio:
         kinds = ", ".join(stream.type for stream in opened.streams) or "none"
-        raise AudioRejected(
-            RejectReason.NOT_AUDIO, f"{report.container} file without audio stream; streams: {kinds}"
-        )
+        raise AudioRejected(RejectReason.NOT_AUDIO, f"{report.container} file without audio stream; streams: {kinds}")
     stream = opened.streams.audio[0]
     # PyAV leaves the context out where FFmpeg has no decoder.
     if stream.codec_context is None:

@@ -30,9 +30,7 @@ def num_frames(num_samples: int, hop_length: int = HOP_LENGTH) -> int:
 
 
 @lru_cache(maxsize=8)
-def _log_mel_transform(
-    sample_rate: int, n_fft: int, hop_length: int, n_mels: int, top_db: float
-) -> nn.Module:
+def _log_mel_transform(sample_rate: int, n_fft: int, hop_length: int, n_mels: int, top_db: float) -> nn.Module:
     return nn.Sequential(
         torchaudio.transforms.MelSpectrogram(
             sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels, power=2.0, center=True
@@ -41,7 +39,7 @@ def _log_mel_transform(
     )
 
 
-def log_mel(  # noqa: PLR0913
+def log_mel(
     samples: NDArray[np.float32],
     *,
     sample_rate: int = SAMPLE_RATE,
@@ -104,10 +102,7 @@ def normalize(mel: Tensor, num_frames: Tensor) -> Tensor:
     Returns:
         float32 [batch, frames, n_mels].
     """
-    real = (
-        torch.arange(mel.shape[1], device=mel.device)[None, :, None]
-        < num_frames.to(mel.device)[:, None, None]
-    )
+    real = torch.arange(mel.shape[1], device=mel.device)[None, :, None] < num_frames.to(mel.device)[:, None, None]
     count = (num_frames.to(mel.device) * mel.shape[2])[:, None, None]
     mean = mel.where(real, 0.0).sum(dim=(1, 2), keepdim=True) / count
     centred = (mel - mean).where(real, 0.0)

@@ -69,9 +69,7 @@ def simulate(songs: list[Song], listeners: Listeners, seed: int) -> Events:
     return log.take(np.argsort(log.time, kind="stable"))
 
 
-def _listen(
-    user: int, taste: Floats, sessions_per_day: float, market: Market, rng: np.random.Generator
-) -> Events:
+def _listen(user: int, taste: Floats, sessions_per_day: float, market: Market, rng: np.random.Generator) -> Events:
     """The events of one listener."""
     starts = _session_starts(sessions_per_day, rng)
     session = np.repeat(np.arange(len(starts)), rng.integers(5, 16, len(starts)))
@@ -167,6 +165,4 @@ def _react(plays: Events, positive: NDArray[np.bool_], market: Market, rng: np.r
 
 
 def _join(first: Events, second: Events) -> Events:
-    return Events(
-        *(np.concatenate([getattr(first, f.name), getattr(second, f.name)]) for f in fields(Events))
-    )
+    return Events(*(np.concatenate([getattr(first, f.name), getattr(second, f.name)]) for f in fields(Events)))

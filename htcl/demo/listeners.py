@@ -37,9 +37,7 @@ def song_blocks(songs: list[Song]) -> dict[str, Array]:
     blocks: dict[str, Array] = {"heard": np.array([[getattr(s.factors, f) for f in HEARD] for s in songs])}
     for name, values in _VALUES.items():
         # A value that is missing in a small world keeps its column, of zeros.
-        blocks[name] = np.array(
-            [[getattr(s.factors, name) == value for value in values] for s in songs], float
-        )
+        blocks[name] = np.array([[getattr(s.factors, name) == value for value in values] for s in songs], float)
     return {name: _standardise(blocks[name], axis=0) for name in SHARES}
 
 
@@ -72,8 +70,6 @@ def affinity(listeners: Listeners, songs: list[Song]) -> Array:
 def similarity(songs: list[Song]) -> Array:
     """Cosine similarity of the songs over all factors, hidden ones too; shape (songs, songs)."""
     blocks = song_blocks(songs)
-    vectors = np.hstack(
-        [np.sqrt(share / blocks[name].shape[1]) * blocks[name] for name, share in SHARES.items()]
-    )
+    vectors = np.hstack([np.sqrt(share / blocks[name].shape[1]) * blocks[name] for name, share in SHARES.items()])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors @ vectors.T)

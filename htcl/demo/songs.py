@@ -117,9 +117,7 @@ def _cover(songs: list[Song], rng: np.random.Generator) -> list[Song]:
             own = {name: getattr(cover.factors, name) for name in (*HEARD, "scene")}
             bpm = round(original.factors.bpm * float(rng.uniform(0.93, 1.07)), 1)
             factors = replace(original.factors, instrument=instrument, bpm=bpm, **own)
-            songs[cover.index] = replace(
-                cover, factors=factors, composition=original.index, versions=versions
-            )
+            songs[cover.index] = replace(cover, factors=factors, composition=original.index, versions=versions)
         songs[original.index] = replace(original, versions=versions)
     return songs
 

@@ -40,9 +40,7 @@ def _series(amplitudes: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
 
 TIMBRES = {
     "harp": Timbre(_series((1, 0.5, 0.25, 0.12, 0.06)), 0.004, 0.9, 0.5),
-    "piano": Timbre(
-        tuple((k * (1 + 0.0004 * k * k), 0.9 ** (k * k / 4) / k) for k in range(1, 9)), 0.006, 0.6, 0.3
-    ),
+    "piano": Timbre(tuple((k * (1 + 0.0004 * k * k), 0.9 ** (k * k / 4) / k) for k in range(1, 9)), 0.006, 0.6, 0.3),
     "flute": Timbre(_series((1, 0.25, 0.08)), 0.07, vibrato=0.004, breath=0.06),
     "violin": Timbre(_series(tuple(1 / k for k in range(1, 13))), 0.12, vibrato=0.007),
     "guitar": Timbre(
@@ -52,9 +50,7 @@ TIMBRES = {
         0.25,
     ),
     "organ": Timbre(((0.5, 0.6), (1, 1), (2, 0.8), (3, 0.5), (4, 0.6), (6, 0.3), (8, 0.4)), 0.02, gain=0.6),
-    "synth": Timbre(
-        tuple((k * d, 0.5 / k) for k in range(1, 11) for d in (0.996, 1.004)), 0.01, 2.5, gain=0.8
-    ),
+    "synth": Timbre(tuple((k * d, 0.5 / k) for k in range(1, 11) for d in (0.996, 1.004)), 0.01, 2.5, gain=0.8),
     "trumpet": Timbre(_series((1,)), 0.04, fm=3.0, vibrato=0.003),
     "marimba": Timbre(((1, 1), (3.93, 0.35), (9.6, 0.12)), 0.002, 0.22, 0.4, gain=1.5),
     "bass": Timbre(_series((1, 0.4, 0.15)), 0.015, 1.5, gain=1.2),

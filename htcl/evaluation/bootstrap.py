@@ -45,7 +45,7 @@ def interval(
     )
 
 
-def paired_difference(  # noqa: PLR0913 (the settings of `interval`, and one array more)
+def paired_difference(
     a: npt.ArrayLike,
     b: npt.ArrayLike,
     *,
@@ -92,9 +92,7 @@ def _resampled(columns: FloatArray, samples: int, seed: int, statistic: Statisti
 
 def _statistic(values: FloatArray, statistic: Statistic) -> FloatArray:
     """Over the first axis, which is the queries."""
-    return np.asarray(
-        np.mean(values, axis=0) if statistic == "mean" else np.median(values, axis=0), np.float64
-    )
+    return np.asarray(np.mean(values, axis=0) if statistic == "mean" else np.median(values, axis=0), np.float64)
 
 
 def _percentiles(value: float, resampled: FloatArray, confidence: float, n: int) -> Interval:

@@ -128,8 +128,6 @@ def _expected_reciprocal(above: int, tied: int, relevant: int) -> float:
     """E[1 / rank] of the first of ``relevant`` candidates that lie at random among ``tied`` places."""
     skipped = np.arange(tied - relevant + 1)
     # none_before[j]: probability that the first j tied places hold no relevant candidate.
-    none_before = np.concatenate(
-        [[1.0], np.cumprod((tied - relevant - skipped[:-1]) / (tied - skipped[:-1]))]
-    )
+    none_before = np.concatenate([[1.0], np.cumprod((tied - relevant - skipped[:-1]) / (tied - skipped[:-1]))])
     is_first = none_before * relevant / (tied - skipped)
     return float(np.sum(is_first / (above + 1 + skipped)))

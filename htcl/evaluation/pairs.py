@@ -16,9 +16,7 @@ from htcl.evaluation.results import Split
 Int64 = npt.NDArray[np.int64]
 
 
-def held_out_queries(
-    pairs: Path, split: Split, tracks: list[str], sides: npt.NDArray[np.str_]
-) -> Queries | None:
+def held_out_queries(pairs: Path, split: Split, tracks: list[str], sides: npt.NDArray[np.str_]) -> Queries | None:
     """The queries of a split.
 
     Cold: anchors that no training saw, all their positives. Warm: training songs, positives first seen after

@@ -48,9 +48,7 @@ class Queries:
     def _check_relevant(self) -> None:
         empty = np.flatnonzero(np.diff(self.relevant.indptr) == 0)
         if len(empty):
-            raise ValueError(
-                f"anchor row {self.anchors[empty[0]]} has no relevant row: leave it out of the queries"
-            )
+            raise ValueError(f"anchor row {self.anchors[empty[0]]} has no relevant row: leave it out of the queries")
         relevant = self._keys(self.relevant)
         if len(np.unique(relevant)) < len(relevant):
             raise ValueError("an anchor has the same relevant row twice: pass each held-out pair once")

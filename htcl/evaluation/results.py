@@ -68,9 +68,7 @@ def per_query_table(
     return pa.concat_tables(tables)
 
 
-def summarise(
-    per_query: pa.Table, confidence: float = 0.95, samples: int = 2000, seed: int = 0
-) -> list[Result]:
+def summarise(per_query: pa.Table, confidence: float = 0.95, samples: int = 2000, seed: int = 0) -> list[Result]:
     """One result per (system, task, split, metric) of a per-query table, sorted by these.
 
     Raises ValueError, naming the figure, for values that are not finite.
@@ -92,9 +90,7 @@ def summarise(
     return results
 
 
-def shared_queries(
-    a: pa.Table, b: pa.Table, task: Task, split: Split, metric: str
-) -> tuple[FloatArray, FloatArray]:
+def shared_queries(a: pa.Table, b: pa.Table, task: Task, split: Split, metric: str) -> tuple[FloatArray, FloatArray]:
     """Values of one metric in two per-query tables on the queries that both have: two float64 [shared].
 
     Each table must hold one system. Raises ValueError if a query occurs twice in one.
@@ -105,9 +101,7 @@ def shared_queries(
 
 
 def _values(table: pa.Table, task: Task, split: Split, metric: str) -> tuple[np.ndarray, FloatArray]:
-    rows = table.filter(
-        (pc.field("task") == task) & (pc.field("split") == split) & (pc.field("metric") == metric)
-    )
+    rows = table.filter((pc.field("task") == task) & (pc.field("split") == split) & (pc.field("metric") == metric))
     keys = rows["query"].to_numpy().astype(str)
     if len(np.unique(keys)) < len(keys):
         systems = sorted(pc.unique(rows["system"]).to_pylist())

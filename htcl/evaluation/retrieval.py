@@ -21,9 +21,7 @@ from htcl.evaluation.scorers import Scorer, embedding_scorer, score_blocks
 RECALL_KS = (1, 5, 10)
 
 
-def evaluate_retrieval(
-    system: str, audio: npt.ArrayLike, text: npt.ArrayLike
-) -> dict[Task, dict[str, FloatArray]]:
+def evaluate_retrieval(system: str, audio: npt.ArrayLike, text: npt.ArrayLike) -> dict[Task, dict[str, FloatArray]]:
     """Metrics per song for both directions, by cosine similarity.
 
     ``audio``, ``text``: float [n, d], row i of both is song i. Returns, per task, what ``rank_own_answer``
@@ -32,8 +30,7 @@ def evaluate_retrieval(
     n_audio, n_text = len(np.asarray(audio)), len(np.asarray(text))
     if n_audio != n_text:
         raise ValueError(
-            f"system {system!r}: {n_audio} audio and {n_text} text embeddings: "
-            "pass the same songs, in one order"
+            f"system {system!r}: {n_audio} audio and {n_text} text embeddings: pass the same songs, in one order"
         )
     return {
         "text_to_audio": rank_own_answer(system, embedding_scorer(audio, queries=text), n_audio),

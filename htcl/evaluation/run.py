@@ -119,8 +119,9 @@ def _songs(config: PipelineConfig, store: ArtifactStore, embeddings: dict[str, A
 
 
 def _check_groups(index: pa.Table) -> None:
-    sides = index.group_by(["split_group", "split"]).aggregate([]).group_by("split_group").aggregate(
-        [("split", "count")])
+    sides = (
+        index.group_by(["split_group", "split"]).aggregate([]).group_by("split_group").aggregate([("split", "count")])
+    )
     shared = sides.filter(pc.greater(sides["split_count"], 1))["split_group"].to_pylist()
     if shared:
         raise HTCLError(f"split: the group {shared[0]!r} stands on two sides; build catalog and shards again")
@@ -128,12 +129,14 @@ def _check_groups(index: pa.Table) -> None:
 
 def _on_two_sides(index: pa.Table) -> set[str]:
     """Held-out tracks whose audio is, bit for bit, that of a song on another side."""
-    sides = index.group_by(["content_hash", "split"]).aggregate([]).group_by("content_hash").aggregate(
-        [("split", "count")])
+    sides = (
+        index.group_by(["content_hash", "split"]).aggregate([]).group_by("content_hash").aggregate([("split", "count")])
+    )
     twins = sides.filter(pc.greater(sides["split_count"], 1))["content_hash"]
     held_out = pc.not_equal(index["split"], "train")
-    return set(index.filter(pc.and_(pc.is_in(index["content_hash"], twins.combine_chunks()), held_out))[
-        "track_id"].to_pylist())
+    return set(
+        index.filter(pc.and_(pc.is_in(index["content_hash"], twins.combine_chunks()), held_out))["track_id"].to_pylist()
+    )
 
 
 def _retrieval(store: ArtifactStore, inputs: dict[str, str], songs: Songs, config: PipelineConfig) -> pa.Table:
@@ -144,12 +147,12 @@ def _retrieval(store: ArtifactStore, inputs: dict[str, str], songs: Songs, confi
     if len(test):
         chance = rank_own_answer("random", random_scorer(len(test), config.evaluation.seed), len(test))
         for task in ("text_to_audio", "audio_to_text"):
-            tables.append(per_query_table("random", task, "test", tracks, chance))  # type: ignore[arg-type]
+            tables.append(per_query_table("random", task, "test", tracks, chance))
         for name, audio in songs.audio.items():
             embedder = SongEmbedder.load(str(store.fetch(name, inputs[name])), inputs[name])
             found = evaluate_retrieval(name, audio[test], embedder.embed_texts(texts))
             for task, metrics in found.items():
-                tables.append(per_query_table(name, task, "test", tracks, metrics))  # type: ignore[arg-type]
+                tables.append(per_query_table(name, task, "test", tracks, metrics))
     return pa.concat_tables(tables)
 
 

@@ -54,9 +54,7 @@ def random_scorer(n_candidates: int, seed: int = 0) -> Scorer:
     return score
 
 
-def score_blocks(
-    system: str, scorer: Scorer, queries: IntArray, n_candidates: int
-) -> Iterator[tuple[slice, Scores]]:
+def score_blocks(system: str, scorer: Scorer, queries: IntArray, n_candidates: int) -> Iterator[tuple[slice, Scores]]:
     """Score the queries in blocks of bounded memory: (positions in ``queries``, float32 [b, candidates]).
 
     Raises ValueError, naming the system, if scores have another shape or hold NaN or infinity.

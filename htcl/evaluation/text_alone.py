@@ -17,7 +17,7 @@ BATCH_SIZE = 64
 def text_alone(config: PipelineConfig, texts: list[str]) -> npt.NDArray[np.float32]:
     """Unit embeddings of texts by the pooled output of the untrained text encoder, [n, hidden size]."""
     model, processor = new_stage1(config)
-    model.eval()
+    model.train(False)
     blocks = []
     for start in range(0, len(texts), BATCH_SIZE):
         inputs = processor(text=texts[start : start + BATCH_SIZE])

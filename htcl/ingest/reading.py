@@ -103,7 +103,7 @@ def _text_rows(uri: str, name: str, format_: str) -> Iterator[tuple[str, dict[st
 def _csv_rows(text: io.TextIOWrapper, name: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
     reader = csv.DictReader(text, delimiter="\t" if name.lower().endswith(".tsv") else ",")
     for row in reader:
-        surplus: Any = row.pop(None, [])  # type: ignore[call-overload]
+        surplus: Any = row.pop(None, [])
         # A cell too many means a comma without quotes: the cells after it stand under wrong names.
         shifted = any(surplus)
         yield f"{name}:{reader.line_num}", None if shifted else {k: v or None for k, v in row.items()}

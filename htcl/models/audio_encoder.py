@@ -116,13 +116,9 @@ class HTCLAudioModel(nn.Module):
             batch_first=True,
         )
         # Nested tensors would cut the output to the longest song and so lose positions.
-        self.transformer_encoder = nn.TransformerEncoder(
-            layer, config.num_hidden_layers, enable_nested_tensor=False
-        )
+        self.transformer_encoder = nn.TransformerEncoder(layer, config.num_hidden_layers, enable_nested_tensor=False)
 
-    def forward(
-        self, input_features: Tensor, attention_mask: Tensor | None = None
-    ) -> BaseModelOutputWithPooling:
+    def forward(self, input_features: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutputWithPooling:
         """Encode a batch of songs.
 
         With a mask, padded frames reach no real position: neither by a receptive field, nor by the position

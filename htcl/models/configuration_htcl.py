@@ -62,9 +62,7 @@ class HTCLAudioConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
             raise ValueError("conv_filters, conv_kernels and conv_strides must have one entry per layer")
         for name in ("num_attention_heads", "position_conv_groups"):
             if self.hidden_size % getattr(self, name):
-                raise ValueError(
-                    f"hidden_size {self.hidden_size} is not a multiple of {name} {getattr(self, name)}"
-                )
+                raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {name} {getattr(self, name)}")
         if self.position_conv_kernel % 2 == 0:
             raise ValueError(f"position_conv_kernel {self.position_conv_kernel} must be odd")
 

@@ -196,9 +196,7 @@ class HTCLModel(PreTrainedModel):  # type: ignore[no-untyped-call]
             ValueError: if the model is not of stage 1.
         """
         if stage1.config.stage != 1:
-            raise ValueError(
-                f"stage 2 starts from a stage 1 model, this one is of stage {stage1.config.stage}"
-            )
+            raise ValueError(f"stage 2 starts from a stage 1 model, this one is of stage {stage1.config.stage}")
         config = copy.deepcopy(stage1.config)
         config.stage = 2
         model = cls(config)

@@ -9,8 +9,27 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from htcl.pairs.baskets import Events, basket_numbers, form_baskets
-from htcl.pairs.counting import Int64, PairCounts, copreference_pairs, item_counts, triggered_pairs
+from htcl.pairs.baskets import Events, Int64, basket_numbers, form_baskets
+from htcl.pairs.counting import PairCounts, copreference_pairs, item_counts, triggered_pairs
+
+EVENT_ROWS = pa.schema(
+    [
+        ("part", pa.int64()),
+        ("user", pa.int64()),
+        ("session", pa.int64()),
+        ("ts", pa.int64()),
+        ("track", pa.int64()),
+        ("trigger", pa.int64()),
+        ("positive", pa.bool_()),
+        ("event", pa.int64()),
+        ("key", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("dt", pa.string()),
+    ]
+)
+"""Coded events: user hash, hashes of session (-1: none) and event id (0: none), microseconds, catalog codes
+(trigger -1: none); `part` brings the rows of a user together; `reason` is null for good rows."""
 
 COUNT_ROWS = pa.schema(
     [
@@ -34,8 +53,7 @@ def count_partition(rows: pa.Table, session_gap_minutes: int, max_basket_size: i
     """Count all events of the users of one partition.
 
     Args:
-        rows: coded events with the columns user, session, ts, track, trigger, positive, event, key, reason,
-            detail, dt; every row of a user is here.
+        rows: of `EVENT_ROWS`; every row of a user is here.
         session_gap_minutes: idle time that ends a session which the log does not name.
         max_basket_size: songs of a basket that are paired at most.
 
@@ -50,9 +68,7 @@ def count_partition(rows: pa.Table, session_gap_minutes: int, max_basket_size: i
     yield from _rejects(rows.take(pa.array(good[repeated])), "duplicate_event")
     kept = good[~repeated]
     positive = kept[np.asarray(rows["positive"])[kept]]
-    events = Events(
-        *(np.asarray(rows[name].take(pa.array(positive)), np.int64) for name in _EVENT_COLUMNS)
-    )
+    events = Events(*(np.asarray(rows[name].take(pa.array(positive)), np.int64) for name in _EVENT_COLUMNS))
     numbers = basket_numbers(events, session_gap_minutes)
     baskets = form_baskets(events, numbers, max_basket_size)
     yield from _pairs(copreference_pairs(baskets), "copreference")

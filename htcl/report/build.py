@@ -18,7 +18,7 @@ from htcl.audio.decode import AudioRejected, decode_audio, resolve_audio_path
 from htcl.audio.preview import encode_preview
 from htcl.config import PipelineConfig, fingerprint
 from htcl.embedding import SongEmbedder
-from htcl.evaluation.results import from_table
+from htcl.evaluation.results import Result, from_table
 from htcl.evaluation.run import RESULTS_FILE
 from htcl.ingest.catalog import read_catalog
 from htcl.logs import get_logger, log
@@ -94,7 +94,7 @@ def _catalog(store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> dict
 
 
 def _headline(config: PipelineConfig, store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> list[Headline]:
-    results = {
+    results: dict[tuple[str, ...], Result] = {
         (row.system, row.task, row.split, row.metric): row
         for row in from_table(pq.read_table(store.fetch("evaluation", manifests["evaluation"]["key"]) / RESULTS_FILE))
     }
@@ -190,9 +190,7 @@ def _queries(
     return queries
 
 
-def _previews(
-    config: PipelineConfig, queries: list[QueryResult], catalog: dict[str, dict[str, Any]]
-) -> dict[str, str]:
+def _previews(config: PipelineConfig, queries: list[QueryResult], catalog: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Short MP3s of the songs shown, as data URIs, as many as the config allows."""
     shown = [track for q in queries for track in [q.track_id, *(hit.track_id for hit in q.hits)] if track]
     previews = {}

@@ -118,8 +118,7 @@ def whiskers(intervals: Sequence[tuple[float, float | None, float | None]]) -> l
     margin = 0.06 * (max(ends) - min(ends))  # keeps the outermost dot inside its picture
     scale = (min(ends) - margin, max(ends) + margin)
     return [
-        triple
-        and Whisker(position(triple[0], *scale), position(triple[1], *scale), position(triple[2], *scale))
+        triple and Whisker(position(triple[0], *scale), position(triple[1], *scale), position(triple[2], *scale))
         for triple in complete
     ]
 
@@ -134,8 +133,7 @@ def _thinned(steps: Sequence[int], values: Sequence[float]) -> list[tuple[float,
     """Means over equal runs of steps, few enough to draw."""
     run = math.ceil(len(steps) / MAX_VERTICES)
     return [
-        (_mean(steps[start : start + run]), _mean(values[start : start + run]))
-        for start in range(0, len(steps), run)
+        (_mean(steps[start : start + run]), _mean(values[start : start + run])) for start in range(0, len(steps), run)
     ]
 
 

@@ -68,7 +68,4 @@ def _against(headline: Headline) -> list[Whisker | None]:
 def _funnel(rows: list[FunnelRow]) -> list[tuple[str, list[tuple[FunnelRow, float]]]]:
     """Runs of rows of one group, each row with the length of its bar."""
     groups = [(name, list(members)) for name, members in groupby(rows, key=attrgetter("group"))]
-    return [
-        (name, list(zip(members, bars([row.count for row in members]), strict=True)))
-        for name, members in groups
-    ]
+    return [(name, list(zip(members, bars([row.count for row in members]), strict=True))) for name, members in groups]

@@ -61,6 +61,4 @@ def _column(rows: Sequence[ResultRow]) -> dict[str, Cell]:
     if len(values) > 1:
         best = max(values) if rows[0].higher_is_better else min(values)
     pictures = whiskers([(row.value, row.low, row.high) for row in rows])
-    return {
-        row.system: Cell(row, row.value == best, picture) for row, picture in zip(rows, pictures, strict=True)
-    }
+    return {row.system: Cell(row, row.value == best, picture) for row, picture in zip(rows, pictures, strict=True)}

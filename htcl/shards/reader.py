@@ -34,7 +34,10 @@ class ShardReader:
         try:
             payloads = self._fs.cat_ranges(paths, starts, ends, on_error="raise")
         except FileNotFoundError as error:
-            raise HTCLError(f"{self._folder} lacks a shard of its index ({error}); delete the folder artifacts/shards, then run again") from None
+            raise HTCLError(
+                f"{self._folder} lacks a shard of its index ({error}); "
+                "delete the folder artifacts/shards, then run again"
+            ) from None
         return [decode_mel(data, entry) for data, entry in zip(payloads, entries, strict=True)]
 
 

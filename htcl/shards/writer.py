@@ -53,7 +53,7 @@ class ShardWriter:
         if self._tar is None:
             self._name = f"htcl-{uuid.uuid4().hex}.tar"
             self._buffer = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close)
-            self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=tarfile.USTAR_FORMAT)
+            self._tar = tarfile.TarFile(fileobj=self._buffer, mode="w", format=tarfile.USTAR_FORMAT)
         payload = io.BytesIO()
         np.save(payload, mel, allow_pickle=False)
         content_hash = mel_hash(mel)
@@ -61,9 +61,7 @@ class ShardWriter:
         meta = {"track_id": track_id, "frames": len(mel), "content_hash": content_hash}
         offset = self._append(f"{key}.mel.npy", payload.getvalue())
         self._append(f"{key}.json", json.dumps(meta, ensure_ascii=False).encode())
-        self._entries.append(
-            ShardEntry(track_id, self._name, offset, payload.tell(), len(mel), content_hash)
-        )
+        self._entries.append(ShardEntry(track_id, self._name, offset, payload.tell(), len(mel), content_hash))
         return self.close() if self._tar.offset >= self._max_bytes else []
 
     def close(self) -> list[ShardEntry]:

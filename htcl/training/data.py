@@ -83,8 +83,10 @@ def stage2_samples(index: pa.Table, pairs_folder: Path) -> Samples:
         columns=["anchor_id", "positive_id"], filter=pc.field("split") == "train"
     )
     # A pair may come from both sources; it is one sample.
-    pairs = pairs.group_by(["anchor_id", "positive_id"]).aggregate([]).sort_by(
-        [("anchor_id", "ascending"), ("positive_id", "ascending")]
+    pairs = (
+        pairs.group_by(["anchor_id", "positive_id"])
+        .aggregate([])
+        .sort_by([("anchor_id", "ascending"), ("positive_id", "ascending")])
     )
     songs = np.stack([rows_of(index, pairs["anchor_id"]), rows_of(index, pairs["positive_id"])], axis=1)
     songs = songs[(songs >= 0).all(axis=1)]
@@ -151,5 +153,3 @@ def batches(schedule: Schedule, songs: Songs, first_step: int = 0) -> Iterator[t
             upcoming = following
         if upcoming is not None:
             yield upcoming.result()
-
-

@@ -40,8 +40,9 @@ def run_stage(config: PipelineConfig, step: Step, on_line: Callable[[str], None]
         command = _command(config, step, path, draft.path, work)
         code, tail = run_process(command, on_line, env=_environment(config))
         if not (draft.path / MARKER).exists():
-            raise HTCLError(f"{step.name}: training ended with exit code {code} before the model was written: "
-                            f"{_last_error(tail)}")
+            raise HTCLError(
+                f"{step.name}: training ended with exit code {code} before the model was written: {_last_error(tail)}"
+            )
         (draft.path / MARKER).unlink()
         draft.figures = {"processes": config.training.processes}
     _clean(work)

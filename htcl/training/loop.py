@@ -125,9 +125,7 @@ def _engine(config: PipelineConfig, stage: StageConfig, model: HTCLModel) -> Any
     return engine
 
 
-def _run(
-    config: PipelineConfig, step: Step, engine: Any, schedule: Schedule, songs: Songs, work: Path
-) -> None:
+def _run(config: PipelineConfig, step: Step, engine: Any, schedule: Schedule, songs: Songs, work: Path) -> None:
     training, logger = config.training, get_logger(step.name)
     checkpoints = work / "checkpoints"
     first = _resume(engine, checkpoints)
@@ -135,8 +133,15 @@ def _run(
     rank0 = dist.get_rank() == 0
     if rank0:
         _forget_metrics_from(metrics, first)
-        log(logger, "training", samples=len(schedule.samples.songs), steps=schedule.total_steps, first_step=first,
-            ranks=schedule.world_size, batch=schedule.batch_size)
+        log(
+            logger,
+            "training",
+            samples=len(schedule.samples.songs),
+            steps=schedule.total_steps,
+            first_step=first,
+            ranks=schedule.world_size,
+            batch=schedule.batch_size,
+        )
     engine.train()
     started = last = time.monotonic()
     waited, since = 0.0, first
@@ -153,7 +158,9 @@ def _run(
             now = time.monotonic()
             rate = (done - since) / (now - started)
             record = {
-                "global_step": done, "total": schedule.total_steps, "loss": float(loss.detach()),
+                "global_step": done,
+                "total": schedule.total_steps,
+                "loss": float(loss.detach()),
                 **{name: float(term) for name, term in terms.items()},
                 **logit_scales(engine.module.model),
                 "lr": engine.optimizer.param_groups[-1]["lr"],
@@ -213,8 +220,8 @@ def _save(
 ) -> None:
     if dist.get_rank() == 0:
         if config.training.precision == "bf16":
-            model = model.float()
-        model.eval()
+            torch.nn.Module.to(model, torch.float32)
+        model.train(False)
         model.save_pretrained(out)
         processor.save_pretrained(out)
         shutil.copy(work / METRICS_FILE, out / METRICS_FILE)

@@ -51,9 +51,7 @@ def clamp_logit_scale(logit_scale: Tensor) -> Tensor:
     return clamped
 
 
-def contrastive_loss(
-    a: Tensor, b: Tensor, logit_scale: Tensor, false_negatives: Tensor | None = None
-) -> Tensor:
+def contrastive_loss(a: Tensor, b: Tensor, logit_scale: Tensor, false_negatives: Tensor | None = None) -> Tensor:
     """Symmetric cross-entropy of cosine similarity times exp(logit_scale) (InfoNCE).
 
     Args:
@@ -99,7 +97,7 @@ def stage1_loss(
     return total, {"audio_text": total.detach()}
 
 
-def stage2_loss(  # noqa: PLR0913 (three views of a song, their temperatures, two options)
+def stage2_loss(
     audio: tuple[Tensor, Tensor],
     text: tuple[Tensor, Tensor],
     fusion: tuple[Tensor, Tensor],

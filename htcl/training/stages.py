@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -36,13 +37,22 @@ def text_encoder_folder(name: str) -> str:
 
 
 def new_stage1(config: PipelineConfig) -> tuple[HTCLModel, HTCLProcessor]:
-    """A stage-1 model with a pre-trained text encoder and everything else fresh."""
+    """A stage-1 model with a pre-trained text encoder and everything else fresh.
+
+    Raises:
+        HTCLError: sizes that cannot be built, or a text encoder that cannot be loaded.
+    """
     sizes = config.model
     folder = text_encoder_folder(sizes.text_encoder)
     try:
+        model_config = _model_config(sizes, config)
+    except StrictDataclassError as error:
+        reason = str(error).splitlines()[-1].strip().removeprefix("ValueError: ")
+        raise HTCLError(f"model: {reason}") from None
+    try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-        model = HTCLModel.from_text_encoder(_model_config(sizes, config), folder)
-    except OSError as error:
+        model = HTCLModel.from_text_encoder(model_config, folder)
+    except (OSError, ValueError) as error:
         raise HTCLError(
             f"model.text_encoder: {sizes.text_encoder} cannot be loaded ({str(error).splitlines()[0]}); "
             "give the folder of a BERT in safetensors"
@@ -127,7 +137,7 @@ class StageModule(nn.Module):
         known = self._frozen_text
         new = torch.tensor([row not in known for row in rows.tolist()])
         if new.any():
-            self.model.text_model.eval()  # a constant must not depend on dropout
+            self.model.text_model.train(False)  # a constant must not depend on dropout
             with torch.no_grad():
                 found = self.model.pooled_text(*(None if part is None else part[new] for part in text))  # type: ignore[arg-type]
             fresh = dict(zip(rows[new].tolist(), found, strict=True))

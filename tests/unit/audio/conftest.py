@@ -28,9 +28,7 @@ def chirp(seconds: float, sample_rate: int, amplitude: float = 0.5) -> np.ndarra
 
 @pytest.fixture
 def write_audio(tmp_path: Path) -> Writer:
-    def write(
-        suffix: str, channels: np.ndarray, name: str = "song", muxer_options: dict | None = None
-    ) -> Path:
+    def write(suffix: str, channels: np.ndarray, name: str = "song", muxer_options: dict | None = None) -> Path:
         """Encode float32 [channels, n] (or [n] for mono) at the format's rate of FORMATS."""
         muxer, codec, sample_format, rate = FORMATS[suffix]
         channels = np.atleast_2d(channels)

@@ -93,9 +93,7 @@ def test_a_constant_song_becomes_zeros() -> None:
 
 
 def test_reference_normalisation_counts_the_padding() -> None:
-    batch, lengths = pad_batch(
-        [np.full((2, 4), 7.0, np.float16), np.random.default_rng(0).normal(size=(6, 4))]
-    )
+    batch, lengths = pad_batch([np.full((2, 4), 7.0, np.float16), np.random.default_rng(0).normal(size=(6, 4))])
     result = normalize_reference(batch)
     numbers = batch.numpy()
     expected = (numbers - numbers.mean((1, 2), keepdims=True)) / numbers.std((1, 2), keepdims=True)

@@ -124,9 +124,7 @@ def test_zero_bytes_in_middle(suffix: str, write_audio: Writer) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, FORMATS[suffix][3] * 10).astype(np.float32)
     data = write_audio(suffix, noise).read_bytes()
     fifth = len(data) // 5
-    assert (
-        reason_of(data[: 2 * fifth] + bytes(fifth) + data[3 * fifth :]) == RejectReason.ZERO_BYTES_IN_MIDDLE
-    )
+    assert reason_of(data[: 2 * fifth] + bytes(fifth) + data[3 * fifth :]) == RejectReason.ZERO_BYTES_IN_MIDDLE
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -7,9 +7,7 @@ from htcl.demo.listeners import affinity, sample_listeners, song_blocks
 
 
 def positive(row: dict) -> bool:
-    return row["event_type"] in ("like", "replay") or (
-        row["event_type"] == "play" and row["duration_ratio"] >= 0.8
-    )
+    return row["event_type"] in ("like", "replay") or (row["event_type"] == "play" and row["duration_ratio"] >= 0.8)
 
 
 def test_dirt_is_about_one_percent_and_of_four_kinds(world, log_rows):
@@ -69,9 +67,7 @@ def test_positive_events_are_mostly_songs_the_listener_likes(world, clean_rows, 
 
 
 def test_popularity_has_a_head_and_a_tail(clean_rows, songs):
-    counts = np.sort(np.bincount([int(row["track_id"][1:]) for row in clean_rows], minlength=len(songs)))[
-        ::-1
-    ]
+    counts = np.sort(np.bincount([int(row["track_id"][1:]) for row in clean_rows], minlength=len(songs)))[::-1]
     assert 0.25 < counts[: len(songs) // 10].sum() / counts.sum() < 0.6
     assert counts[len(songs) // 2] > 50
 

@@ -72,9 +72,7 @@ def test_hand_computed():
     np.testing.assert_allclose(found["ndcg_at_10"], (1 + 1 / np.log2(4)) / (1 + 1 / np.log2(3)))
 
 
-@pytest.mark.parametrize(
-    "build", [lambda n: random_scorer(n, seed=1), lambda n: popularity_scorer(np.ones(n))]
-)
+@pytest.mark.parametrize("build", [lambda n: random_scorer(n, seed=1), lambda n: popularity_scorer(np.ones(n))])
 def test_the_block_size_changes_nothing(monkeypatch, build):
     wanted = random_queries(np.random.default_rng(0), 40, 20)
     whole = evaluate_song_to_song("any", build(40), wanted)

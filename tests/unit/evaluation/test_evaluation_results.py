@@ -58,9 +58,7 @@ def test_shared_queries_are_aligned_by_track():
 
 
 def test_two_systems_in_one_table_cannot_be_compared():
-    tables = [
-        per_query_table(s, "song_to_song", "cold", ["p"], {"mrr": np.array([1.0])}) for s in ("x", "random")
-    ]
+    tables = [per_query_table(s, "song_to_song", "cold", ["p"], {"mrr": np.array([1.0])}) for s in ("x", "random")]
     with pytest.raises(ValueError, match=r"\['random', 'x'\]"):
         shared_queries(pa.concat_tables(tables), tables[0], "song_to_song", "cold", "mrr")
 

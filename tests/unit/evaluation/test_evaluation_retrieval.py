@@ -11,9 +11,7 @@ TEXT = AUDIO + RNG.normal(size=(60, 8)).astype(np.float32)
 
 
 def naive_ranks(queries, candidates):
-    cosine = np.array(
-        [[q @ c / (np.linalg.norm(q) * np.linalg.norm(c)) for c in candidates] for q in queries]
-    )
+    cosine = np.array([[q @ c / (np.linalg.norm(q) * np.linalg.norm(c)) for c in candidates] for q in queries])
     return np.array([1 + sum(row > row[i]) for i, row in enumerate(cosine)])
 
 

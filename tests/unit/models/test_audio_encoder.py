@@ -23,9 +23,7 @@ def embed_beside_longer_song(model, frames, padding):
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    frames=st.integers(17, LONGEST), padding=st.sampled_from([0.0, 100.0, float("nan")]), grad=st.booleans()
-)
+@given(frames=st.integers(17, LONGEST), padding=st.sampled_from([0.0, 100.0, float("nan")]), grad=st.booleans())
 def test_embedding_does_not_depend_on_padding(frames, padding, grad):
     with torch.set_grad_enabled(grad):
         alone = MODEL.get_audio_features(mel("mel1")[1:2, :frames].double())[0]
@@ -58,9 +56,7 @@ def test_reference_parity_does_depend_on_padding():
 
 def test_full_mask_equals_no_mask():
     songs = mel("mel1").double()
-    torch.testing.assert_close(
-        MODEL.get_audio_features(songs, torch.ones(6, LONGEST)), MODEL.get_audio_features(songs)
-    )
+    torch.testing.assert_close(MODEL.get_audio_features(songs, torch.ones(6, LONGEST)), MODEL.get_audio_features(songs))
 
 
 def test_position_mask_counts_whole_receptive_fields():

@@ -96,9 +96,7 @@ def test_mean_pooling_reads_real_tokens_only_and_has_no_idle_parameters():
 
 
 def bert_folder(path, pooler):
-    config = BertConfig(
-        vocab_size=50, hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    )
+    config = BertConfig(vocab_size=50, hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
     bert = BertModel(config, add_pooling_layer=pooler)
     bert.save_pretrained(path)
     return bert

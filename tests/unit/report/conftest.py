@@ -53,8 +53,7 @@ def _results() -> list[ResultRow]:
 @pytest.fixture
 def full() -> ReportData:
     points = [
-        MapPoint(f"t{i}", f"Song {i}", "Ann & Bo", GENRES[i % len(GENRES)], math.cos(i), math.sin(i))
-        for i in range(40)
+        MapPoint(f"t{i}", f"Song {i}", "Ann & Bo", GENRES[i % len(GENRES)], math.cos(i), math.sin(i)) for i in range(40)
     ]
     hits = [
         Hit("t1", "Song 1", "Ann & Bo", "bossa nova", 0.91),

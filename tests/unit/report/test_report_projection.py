@@ -25,9 +25,7 @@ def test_clusters_stay_apart() -> None:
     assert min(np.linalg.norm(middles[i] - middles[j]) for i, j in [(0, 1), (0, 2), (1, 2)]) > 2 * spread
 
 
-@pytest.mark.parametrize(
-    "songs", [np.zeros((50, 8), np.float32), np.ones((50, 8), np.float32), embeddings(4, 1)]
-)
+@pytest.mark.parametrize("songs", [np.zeros((50, 8), np.float32), np.ones((50, 8), np.float32), embeddings(4, 1)])
 def test_songs_without_directions_to_tell_apart(songs: np.ndarray) -> None:
     assert np.isfinite(project_2d(songs, seed=0)).all()
 

@@ -74,9 +74,7 @@ def test_pairs_that_the_batch_links_are_no_negatives():
     assert all(masked[name] < plain[name] for name in plain)
     anchors, positives = views[0]
     mask = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 0, 1]], dtype=torch.bool)
-    torch.testing.assert_close(
-        masked["audio_audio"], contrastive_loss(anchors, positives, scale(), mask).detach()
-    )
+    torch.testing.assert_close(masked["audio_audio"], contrastive_loss(anchors, positives, scale(), mask).detach())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+"""Bad input ends in one sentence with the way out, exit code not 0, and nothing published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Htcl
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_config: Path) -> Path:
+    """A configuration of its own over the shared world, with nothing made yet."""
+    values = yaml.safe_load(tiny_config.read_text())
+    for section in ("catalog", "interactions"):
+        values[section]["path"] = str(tiny_config.parent / values[section]["path"])
+    values["workspace"] = str(tmp_path / "workspace")
+    path = tmp_path / "htcl.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def change(project: Path, **sections: Any) -> None:
+    values = yaml.safe_load(project.read_text())
+    for name, section in sections.items():
+        values[name] = {**values.get(name, {}), **section}
+    project.write_text(yaml.safe_dump(values))
+
+
+def expect_refusal(htcl: Htcl, project: Path, *words: str) -> None:
+    done = htcl("run", project)
+    printed = done.stdout + done.stderr
+    assert done.returncode != 0
+    for word in words:
+        assert word in printed, printed[-3000:]
+    assert "Traceback" not in printed, printed[-3000:]
+    assert not (project.parent / "workspace" / "published").exists()
+
+
+def test_a_config_typo_names_the_key_and_the_nearest_one(htcl: Htcl, project: Path) -> None:
+    change(project, pairs={"min_user": 2})
+    expect_refusal(htcl, project, "'pairs.min_user'", "did you mean 'min_users'")
+
+
+def test_a_missing_input_names_the_path(htcl: Htcl, project: Path) -> None:
+    change(project, interactions={"path": "/nowhere/logs"})
+    expect_refusal(htcl, project, "/nowhere/logs", "does not exist", "check the path")
+
+
+def test_an_empty_catalog_is_refused(htcl: Htcl, project: Path) -> None:
+    empty = project.parent / "catalog.jsonl"
+    empty.write_text("")
+    change(project, catalog={"path": str(empty)})
+    expect_refusal(htcl, project, "catalog.path", "holds no rows")
+
+
+def test_a_missing_column_names_the_setting_that_maps_it(htcl: Htcl, project: Path) -> None:
+    catalog = project.parent / "catalog.jsonl"
+    catalog.write_text(json.dumps({"track_id": "a", "audio_path": "a.flac"}) + "\n")
+    change(project, catalog={"path": str(catalog)})
+    expect_refusal(htcl, project, "column 'title' is missing", "catalog.columns.title")
+
+
+def test_no_positive_events_names_the_rule(htcl: Htcl, project: Path) -> None:
+    change(project, interactions={"positive": {"purchase": {}}})
+    expect_refusal(htcl, project, "none of", "is a positive response", "interactions.positive (purchase)")
+
+
+def test_no_pair_above_the_threshold_names_the_threshold(htcl: Htcl, project: Path) -> None:
+    change(project, pairs={"min_users": 40})
+    expect_refusal(htcl, project, "has 40 users", "lower pairs.min_users")
+
+
+def test_one_class_of_unreadable_audio_names_the_reason(htcl: Htcl, project: Path, tiny_config: Path) -> None:
+    values = yaml.safe_load(project.read_text())
+    source = Path(values["catalog"]["path"])
+    root = project.parent / "catalog"
+    (root / "audio").mkdir(parents=True)
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    for row in rows:
+        row["audio_path"] = f"audio/{row['track_id']}.mid"
+        (root / row["audio_path"]).write_bytes(b"MThd\x00\x00\x00\x06\x00\x01\x00\x01\x00\x60MTrk")
+    (root / "catalog.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    change(project, catalog={"path": str(root / "catalog.jsonl")})
+    expect_refusal(htcl, project, f"{len(rows)} of {len(rows)} rejected", "audio.max_reject_share")

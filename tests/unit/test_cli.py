@@ -1,0 +1,142 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from htcl import cli
+from htcl.config import load_config
+from htcl.demo import project
+from htcl.demo.project import prepare_demo
+from htcl.errors import HTCLError
+
+TEXT = "name: NAME\nworkspace: work\ncatalog: {path: catalog.jsonl}\ninteractions: {path: log}\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(cli.CONFIG_VARIABLE, raising=False)
+    monkeypatch.delenv("HTCL_HOME", raising=False)
+    return tmp_path
+
+
+def write(path, name):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(TEXT.replace("NAME", name))
+    return path
+
+
+def checkout(path):
+    (path / "flows").mkdir(parents=True)
+    (path / "flows" / "full_pipeline.py").touch()
+    return path
+
+
+def test_the_configuration_is_the_named_one_then_the_environments_then_the_folders_then_the_demos(folder, monkeypatch):
+    with pytest.raises(HTCLError, match="which catalog"):
+        cli._default_config(None)
+    write(folder / "workspace" / "demo" / "htcl.yaml", "demo")
+    assert cli._default_config(None).name == "demo"
+    write(folder / "htcl.yaml", "folder")
+    assert cli._default_config(None).name == "folder"
+    monkeypatch.setenv(cli.CONFIG_VARIABLE, str(write(folder / "env.yaml", "environment")))
+    assert cli._default_config(None).name == "environment"
+    assert cli._default_config(write(folder / "named.yaml", "named")).name == "named"
+
+
+def test_a_named_configuration_that_is_missing_is_not_passed_over(folder, monkeypatch):
+    write(folder / "htcl.yaml", "folder")
+    with pytest.raises(HTCLError, match=r"none\.yaml"):
+        cli._default_config(Path("none.yaml"))
+    monkeypatch.setenv(cli.CONFIG_VARIABLE, "none.yaml")
+    with pytest.raises(HTCLError, match=r"none\.yaml"):
+        cli._default_config(None)
+
+
+def test_the_checkout_is_htcl_home_then_the_working_directory_then_the_codes(folder, monkeypatch):
+    monkeypatch.setattr(cli, "__file__", str(checkout(folder / "code") / "htcl" / "cli.py"))
+    assert cli._checkout() == folder / "code"
+    checkout(folder)
+    assert cli._checkout() == folder
+    monkeypatch.setenv("HTCL_HOME", str(checkout(folder / "home")))
+    assert cli._checkout() == folder / "home"
+    monkeypatch.setenv("HTCL_HOME", str(folder / "nowhere"))
+    with pytest.raises(HTCLError, match=r"HTCL_HOME names .*nowhere, which holds no flows"):
+        cli._checkout()
+
+
+def test_without_a_checkout_the_sentence_says_what_to_do(folder, monkeypatch):
+    monkeypatch.setattr(cli, "__file__", str(folder / "site-packages" / "htcl" / "cli.py"))
+    with pytest.raises(HTCLError, match="run in a checkout of htcl, or set HTCL_HOME"):
+        cli._checkout()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["status", "none.yaml"], "cannot read the config file none.yaml"),
+        (["run", "htcl.yaml", "--set", "pairs.topk=1"], "did you mean 'top_k'?"),
+        (["run", "htcl.yaml"], "catalog.jsonl does not exist; check the path in the config"),
+        (["search", "piano", "--config", "htcl.yaml"], "nothing is published in"),
+        (["demo", "--songs", "3", "--no-run"], "songs=3 is too small a world"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_sentence_and_exit_code_1(folder, monkeypatch, capsys, arguments, words):
+    write(folder / "htcl.yaml", "test")
+    monkeypatch.setattr(sys, "argv", ["htcl", *arguments])
+    handlers = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+    finally:
+        for sign, handler in handlers.items():
+            signal.signal(sign, handler)
+    written = capsys.readouterr()
+    assert caught.value.code == 1
+    assert written.err.startswith("htcl: ")
+    assert written.err.count("\n") == 1
+    assert words in written.err
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
+def test_ending_htcl_run_ends_the_flow(folder, sign):
+    write(folder / "htcl.yaml", "test")
+    (folder / "catalog.jsonl").write_text("{}\n")
+    (folder / "log").mkdir()
+    (folder / "log" / "a.jsonl").write_text("{}\n")
+    flow = checkout(folder) / "flows" / "full_pipeline.py"
+    flow.write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "htcl.cli", "run", "htcl.yaml"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    os.kill(process.pid, sign)
+    process.communicate(timeout=15)
+    assert process.returncode == 128 + sign
+    deadline = time.monotonic() + 5
+    status = Path(f"/proc/{child}/status")
+    while status.exists() and "\nState:\tZ" not in status.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not status.exists() or "\nState:\tZ" in status.read_text()
+
+
+def test_the_demo_writes_a_configuration_that_finds_its_world(folder, monkeypatch):
+    def world_of(root, **_):
+        root.mkdir(parents=True)
+        return root
+
+    monkeypatch.setattr(project, "generate_world", world_of)
+    path, world = prepare_demo(folder / "demo", songs=40, seed=7)
+    config = load_config(path)
+    assert config.catalog.path == str(world / "catalog.jsonl")
+    assert config.interactions.path == str(world / "interactions")
+    assert config.workspace == str(folder / "demo" / "workspace")
+
+
+def test_importing_htcl_and_its_command_costs_no_torch_and_no_spark():
+    script = "import sys, htcl.cli; print({'torch', 'pyspark', 'prefect', 'deltalake'} & set(sys.modules))"
+    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert child.stdout.strip() == "set()"

@@ -1,0 +1,105 @@
+import os
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from htcl import storage
+from htcl.errors import HTCLError
+
+
+@pytest.fixture(params=["local", "memory"])
+def root(request, tmp_path):
+    return str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+
+
+def test_open_atomic_shows_the_file_only_when_it_is_complete(root):
+    uri = storage.join(root, "deep", "file")
+    with storage.open_atomic(uri) as handle:
+        handle.write(b"half")
+        handle.flush()
+        assert not storage.exists(uri)
+        handle.write(b" and half")
+    assert storage.read_bytes(uri) == b"half and half"
+
+
+def test_open_atomic_keeps_what_was_there_when_the_block_fails(root):
+    uri = storage.join(root, "file")
+    storage.write_bytes(uri, b"before")
+    with pytest.raises(ZeroDivisionError), storage.open_atomic(uri) as handle:
+        handle.write(b"half")
+        raise ZeroDivisionError
+    assert storage.read_bytes(uri) == b"before"
+    fs, path = storage.filesystem(root)
+    assert [name.rpartition("/")[2] for name in fs.find(path)] == ["file"]
+
+
+def test_list_files_gives_relative_paths_and_passes_over_hidden_ones(root):
+    for name in ("b.csv", "deep/a.csv", ".hidden", "_SUCCESS", "_temporary/c.csv", "deep/.d/e.csv"):
+        storage.write_bytes(storage.join(root, name), b"123")
+    listed = storage.list_files(root)
+    assert list(listed) == ["b.csv", "deep/a.csv"]
+    assert all(size == 3 and tag for size, tag in listed.values())
+    assert list(storage.list_files(storage.join(root, "b.csv"))) == ["b.csv"]
+
+
+def test_the_tag_changes_with_the_file(root):
+    uri = storage.join(root, "a.csv")
+    storage.write_bytes(uri, b"123")
+    before = storage.list_files(root)
+    assert storage.list_files(root) == before
+    storage.write_bytes(uri, b"456")
+    assert storage.list_files(root) != before
+
+
+def test_a_missing_path_is_one_sentence(root):
+    with pytest.raises(HTCLError, match="nowhere does not exist; check the path in the config"):
+        storage.list_files(storage.join(root, "nowhere"))
+
+
+def test_an_empty_folder_has_no_files(tmp_path):
+    assert storage.list_files(str(tmp_path)) == {}
+
+
+@pytest.mark.parametrize("locked", [".", "2025-01-02"], ids=["all", "one day"])
+def test_an_unreadable_folder_is_an_error_and_not_an_empty_one(tmp_path, locked):
+    log = tmp_path / "log"
+    for day in ("2025-01-01", "2025-01-02"):
+        (log / day).mkdir(parents=True)
+        (log / day / "a.csv").write_text("1")
+    (log / locked).chmod(0)
+    script = (
+        "import os, sys\n"
+        "from htcl import storage\n"
+        "from htcl.errors import HTCLError\n"
+        "if os.getuid() == 0: os.setuid(65534)\n"
+        "try: print(storage.list_files(sys.argv[1]))\n"
+        "except HTCLError as error: print('refused:', error)\n"
+    )
+    for parent in list(tmp_path.parents)[:3]:  # pytest's folders are its user's alone
+        if parent.name.startswith("pytest-"):
+            parent.chmod(0o755)
+    tmp_path.chmod(0o755)
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", script, str(log)], capture_output=True, text=True, check=False, cwd="/"
+        )
+    finally:
+        (log / locked).chmod(0o755)
+    if child.returncode and os.getuid() == 0:
+        pytest.skip("an unprivileged user cannot run this Python")
+    assert "cannot be read: Permission denied; check its permissions" in child.stdout
+
+
+def test_listings_of_object_storage_are_not_remembered():
+    fs, _ = storage.filesystem("memory://x")
+    assert not fs.dircache.use_listings_cache
+
+
+def test_join_and_local_paths():
+    assert storage.join("s3://bucket/", "/a/", "b") == "s3://bucket/a/b"
+    assert str(storage.local_path("file:///a/b")) == "/a/b"
+    assert not storage.is_local("s3://bucket")
+    with pytest.raises(HTCLError, match="s3://bucket is not a local path"):
+        storage.local_path("s3://bucket")

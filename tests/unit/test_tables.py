@@ -1,0 +1,157 @@
+import threading
+
+import deltalake
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from deltalake.exceptions import CommitFailedError
+
+from htcl import tables
+from htcl.errors import HTCLError
+from htcl.schemas import REJECTS
+from htcl.tables import GrowingTable, replace_rejects
+
+SCHEMA = pa.schema([pa.field("dt", pa.string(), nullable=False), pa.field("n", pa.int64())])
+
+
+@pytest.fixture
+def table(tmp_path):
+    return GrowingTable(str(tmp_path), "counts", SCHEMA, partition_by="dt")
+
+
+def rows(*values):
+    return pa.table({"dt": [dt for dt, _ in values], "n": [n for _, n in values]}, schema=SCHEMA)
+
+
+def content(table, **arguments):
+    return sorted((row["dt"], row["n"]) for row in table.read(**arguments).to_pylist())
+
+
+def test_a_table_without_a_commit_is_empty(table):
+    assert not table.exists()
+    assert table.version() == -1
+    assert table.read().schema == SCHEMA
+    assert table.read(columns=["n"]).column_names == ["n"]
+
+
+def test_named_partitions_are_replaced_and_the_others_stay(table):
+    assert table.replace_rows(rows(("a", 1), ("b", 2), ("b", 3))) == 0
+    assert table.replace_rows(rows(("b", 4)), ["b"]) == 1
+    assert content(table) == [("a", 1), ("b", 4)]
+    table.replace_rows(rows(), ["a"])
+    assert content(table) == [("b", 4)]
+
+
+def test_false_appends_and_true_replaces_everything(table):
+    table.replace_rows(rows(("a", 1)))
+    table.replace_rows(rows(("a", 2)), replace=False)
+    assert content(table) == [("a", 1), ("a", 2)]
+    table.replace_rows(rows(("c", 3)))
+    assert content(table) == [("c", 3)]
+
+
+def test_older_versions_can_be_read(table):
+    for n in range(3):
+        table.replace_rows(rows(("a", n)))
+    assert [content(table, version=version) for version in range(3)] == [[("a", 0)], [("a", 1)], [("a", 2)]]
+    assert pq.read_table(table.file_uris(version=1)[0])["n"].to_pylist() == [1]
+
+
+def test_reading_takes_columns_and_a_filter(table):
+    table.replace_rows(rows(("a", 1), ("b", 2)))
+    assert table.read(columns=["n"], filter_=pc.field("dt") == "b").to_pydict() == {"n": [2]}
+    assert len(table.file_uris()) == 2
+    assert [uri.split("/")[-2] for uri in table.file_uris(partitions=["b"])] == ["dt=b"]
+
+
+def test_files_are_invisible_until_their_folder_is_committed(table, tmp_path):
+    table.replace_rows(rows(("a", 1)))
+    folder = table.new_folder()
+    written = tmp_path / folder / "dt=b"
+    written.mkdir(parents=True)
+    pq.write_table(pa.table({"n": [2]}), written / "part-0.parquet")
+    (written / "_SUCCESS").touch()
+    assert content(table) == [("a", 1)]
+    table.commit(folder, replace=["b"], note={"run": "7"})
+    assert content(table) == [("a", 1), ("b", 2)]
+    assert deltalake.DeltaTable(table.uri).history(1)[0]["run"] == "7"
+
+
+def test_a_partition_value_with_special_characters_is_kept_as_it_is(table):
+    table.replace_rows(rows(("a b/ü%:", 1)))
+    table.replace_rows(rows(("a b/ü%:", 2)), ["a b/ü%:"])
+    assert content(table) == [("a b/ü%:", 2)]
+
+
+def test_rows_outside_the_replaced_partitions_are_refused(table):
+    table.replace_rows(rows(("a", 1), ("b", 2)))
+    with pytest.raises(HTCLError, match="holds rows of dt b, which this commit does not replace"):
+        table.replace_rows(rows(("a", 3), ("b", 4)), ["a"])
+    assert content(table) == [("a", 1), ("b", 2)]
+
+
+def test_files_without_a_partition_folder_are_refused(table, tmp_path):
+    folder = table.new_folder()
+    (tmp_path / folder).mkdir(parents=True)
+    pq.write_table(rows(("a", 1)), f"{folder}/part-0.parquet")
+    with pytest.raises(HTCLError, match="does not lie below a folder dt=VALUE"):
+        table.commit(folder, replace=True)
+    assert not table.exists()
+
+
+def test_of_two_writers_from_one_version_the_second_conflicts(table):
+    table.replace_rows(rows(("a", 1), ("b", 2)))
+    second = deltalake.DeltaTable(table.uri)
+    table.replace_rows(rows(("a", 3)), ["a"])
+    with pytest.raises(CommitFailedError, match="concurrent transaction"):
+        second.create_write_transaction(
+            [], "overwrite", deltalake.Schema.from_arrow(SCHEMA), ["dt"], [("dt", "in", ["a"])]
+        )
+    assert content(table) == [("a", 3), ("b", 2)]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["empty", "filled"])
+def test_writers_of_different_partitions_at_once_all_arrive(table, first):
+    if not first:
+        table.replace_rows(rows(("z", 0)))
+    names, errors = ["a", "b", "c", "d"], []
+    barrier = threading.Barrier(len(names), timeout=10)
+
+    def writer(name):
+        try:
+            barrier.wait()
+            table.replace_rows(rows((name, 1)), [name])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=writer, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert content(table) == [(name, 1) for name in names] + ([] if first else [("z", 0)])
+
+
+def test_a_commit_that_is_always_overtaken_ends_in_one_sentence(table, monkeypatch):
+    def overtaken(*_):
+        raise CommitFailedError("a concurrent transaction")
+
+    monkeypatch.setattr(table, "_commit_once", overtaken)
+    monkeypatch.setattr(tables.time, "sleep", lambda _: None)
+    with pytest.raises(HTCLError, match="table counts: others were faster 5 times; run the step again"):
+        table.replace_rows(rows(("a", 1)))
+
+
+def test_rejects_are_replaced_per_source(tmp_path):
+    replace_rejects(str(tmp_path), "audio", [{"key": "a.wav", "reason": "not_audio", "detail": "x"}])
+    replace_rejects(str(tmp_path), "catalog", [{"key": "t1", "reason": "missing_title", "dt": None}])
+    replace_rejects(str(tmp_path), "audio", [{"key": "b.wav", "reason": "too_short"}])
+    table = GrowingTable(str(tmp_path), "rejects", REJECTS, partition_by="source")
+    assert sorted((row["source"], row["key"]) for row in table.read().to_pylist()) == [
+        ("audio", "b.wav"),
+        ("catalog", "t1"),
+    ]
+    replace_rejects(str(tmp_path), "audio", [])
+    assert table.read()["source"].to_pylist() == ["catalog"]
