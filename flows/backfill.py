@@ -9,7 +9,8 @@ from prefect.states import Failed, State
 
 from flows.graph import make
 from flows.steps import JOBS, submit_job
-from htcl.config import PipelineConfig, load_config
+from htcl.config import PipelineConfig
+from htcl.config_file import load_config
 from htcl.errors import HTCLError
 
 

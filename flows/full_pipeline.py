@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.states import Failed, State
 
 from flows.graph import make, publish_set
-from htcl.config import load_config
+from htcl.config_file import load_config
 from htcl.errors import HTCLError
 
 

@@ -9,7 +9,7 @@ from prefect.states import Failed, State
 
 from flows.graph import make, publish_set
 from htcl.champion import require_champion
-from htcl.config import load_config
+from htcl.config_file import load_config
 from htcl.errors import HTCLError
 
 

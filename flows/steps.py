@@ -14,7 +14,8 @@ from prefect.logging import get_run_logger
 from prefect.states import Failed, State
 
 from htcl.artifacts import ArtifactStore
-from htcl.config import PipelineConfig, fingerprint, save_config
+from htcl.config import PipelineConfig, fingerprint
+from htcl.config_file import save_config
 from htcl.errors import HTCLError
 from htcl.logs import quiet_libraries
 from htcl.plan import Step, plan

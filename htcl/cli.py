@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from htcl.config import PipelineConfig, load_config
+from htcl.config import PipelineConfig
+from htcl.config_file import load_config
 from htcl.errors import HTCLError
 
 app = typer.Typer(

@@ -44,7 +44,9 @@ def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
         log(LOGGER, "already published", key=step.key)
         return
     store = ArtifactStore(config.workspace)
-    catalog_uri = join(store.uri("catalog", step.recipe.inputs["catalog"]), CATALOG_FILE)
+    catalog_key = step.recipe.inputs["catalog"]
+    store.manifest("catalog", catalog_key)  # not there yet: one sentence now rather than Spark's later
+    catalog_uri = join(store.uri("catalog", catalog_key), CATALOG_FILE)
     with spark_session(config, "mine_pairs") as spark:
         catalog = spark.read.parquet(catalog_uri)
         counted = count_log(spark, config, catalog, days)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from htcl.config import PipelineConfig, load_config
+from htcl.config import PipelineConfig
+from htcl.config_file import load_config
 from htcl.errors import HTCLError
 from htcl.logs import Progress, get_logger, setup_logging
 

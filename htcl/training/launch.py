@@ -11,7 +11,8 @@ from pathlib import Path
 
 from htcl import storage
 from htcl.artifacts import ArtifactStore
-from htcl.config import PipelineConfig, save_config
+from htcl.config import PipelineConfig
+from htcl.config_file import save_config
 from htcl.errors import HTCLError
 from htcl.plan import Step
 from htcl.processes import run_process

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from htcl.config import load_config
+from htcl.config_file import load_config
 from htcl.errors import HTCLError
 from htcl.logs import get_logger, setup_logging
 

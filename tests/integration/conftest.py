@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from htcl.config import PipelineConfig, load_config
+from htcl.config import PipelineConfig
+from htcl.config_file import load_config
 from htcl.demo.project import prepare_demo
 
 BIN = Path(sys.executable).parent
@@ -60,7 +61,7 @@ def htcl(environment: dict[str, str]) -> Htcl:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=3600,
             check=False,
             **options,  # type: ignore[call-overload]
         )

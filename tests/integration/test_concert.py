@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT, TINY, Htcl
 
 from htcl.artifacts import ArtifactStore
-from htcl.config import load_config
+from htcl.config_file import load_config
 from htcl.plan import plan
 from htcl.schemas import REJECTS
 from htcl.tables import GrowingTable

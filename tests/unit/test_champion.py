@@ -8,7 +8,7 @@ KEYS = {name: f"{name}-1" for name in ("catalog", "shards", "stage2", "embedding
 
 def test_nothing_is_published_at_first(tmp_path):
     assert read_champion(str(tmp_path)) is None
-    with pytest.raises(HTCLError, match="nothing is published in .* yet; run `htcl run CONFIG`"):
+    with pytest.raises(HTCLError, match=r"nothing is published in .* yet; run `htcl run CONFIG`"):
         require_champion(str(tmp_path))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from htcl import cli
-from htcl.config import load_config
+from htcl.config_file import load_config
 from htcl.demo import project
 from htcl.demo.project import prepare_demo
 from htcl.errors import HTCLError

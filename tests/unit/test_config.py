@@ -1,10 +1,11 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htcl.config import fingerprint, load_config, preset_names, save_config
+from htcl.config import fingerprint
+from htcl.config_file import load_config, preset_names, save_config
 from htcl.errors import HTCLError
 
 BASE = "workspace: work\ncatalog: {path: catalog.jsonl}\ninteractions: {path: log}\n"
@@ -145,6 +146,7 @@ def reordered(value):
     return [reordered(item) for item in value] if isinstance(value, list) else value
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4), json_values, max_size=5))
 def test_the_order_of_keys_does_not_change_a_fingerprint(value):
     assert fingerprint(value) == fingerprint(reordered(value))

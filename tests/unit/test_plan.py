@@ -3,7 +3,7 @@ import os
 import pytest
 
 from htcl.artifacts import ArtifactStore, Recipe
-from htcl.config import load_config
+from htcl.config_file import load_config
 from htcl.errors import HTCLError
 from htcl.plan import plan
 

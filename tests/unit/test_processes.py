@@ -13,7 +13,7 @@ from htcl.processes import run_process
 
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch):
-    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.2)
 
 
 def alive(pid):

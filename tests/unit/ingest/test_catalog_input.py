@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from htcl.config import validate_config
+from htcl.config_file import validate_config
 from htcl.errors import HTCLError
 from htcl.ingest.catalog import CHECKED_CATALOG, build_catalog, read_catalog
 from htcl.ingest.reading import column_names, input_files, read_rows

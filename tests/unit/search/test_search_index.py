@@ -8,7 +8,7 @@ import pytest
 
 from htcl.artifacts import ArtifactStore, Recipe
 from htcl.champion import switch_champion
-from htcl.config import validate_config
+from htcl.config_file import validate_config
 from htcl.embedding import SongEmbedder
 from htcl.errors import HTCLError
 from htcl.ingest.catalog import CATALOG_FILE, CHECKED_CATALOG

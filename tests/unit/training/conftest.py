@@ -75,7 +75,7 @@ def world(tmp_path):
     tracks = list("abcdefghijklmn")
     rng = np.random.default_rng(0)
     mels = [(20 * rng.normal(size=(20 + number, N_MELS)) - 40).astype(np.float16) for number in range(14)]
-    writer = ShardWriter(str(tmp_path / "shards"), max_bytes=4_000)
+    writer = ShardWriter(str(tmp_path / "shards"), max_bytes=9_000)
     entries = [entry for track, mel in zip(tracks, mels, strict=True) for entry in writer.add(track, mel)]
     entries += writer.close()
     sides = {"m": "test", "n": "validation"}

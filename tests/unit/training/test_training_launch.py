@@ -2,12 +2,13 @@
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from htcl.artifacts import ArtifactStore, Recipe
-from htcl.config import load_config, validate_config
+from htcl.config_file import load_config, validate_config
 from htcl.errors import HTCLError
 from htcl.plan import Step
 from htcl.training import launch
@@ -41,7 +42,7 @@ def ranks(monkeypatch):
         calls = []
 
         def run(command, on_line, env):
-            arguments = dict(zip(command[:-1], command[1:], strict=True))
+            arguments = dict(pairwise(command))
             calls.append((command, arguments, env))
             on_line("a line")
             act(Path(arguments["--out"]), Path(arguments["--work"]))

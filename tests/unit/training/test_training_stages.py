@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from htcl.config import StageConfig, validate_config
+from htcl.config import StageConfig
+from htcl.config_file import validate_config
 from htcl.errors import HTCLError
 from htcl.training.data import Songs
 from htcl.training.losses import stage1_loss, stage2_loss
@@ -28,7 +29,7 @@ def test_every_parameter_is_in_the_group_of_its_learning_rate(tiny_model, stage)
         "heads": 3e-3,
     }
     found = names_by_group(model, groups)
-    assert sorted(sum(found.values(), [])) == sorted(name for name, _ in model.named_parameters())
+    assert sorted(name for names in found.values() for name in names) == sorted(name for name, _ in model.named_parameters())
     assert all(name.startswith("text_model.") for name in found["text_encoder"])
     assert all(name.startswith("audio_model.") for name in found["audio_encoder"])
     heads = {"audio_mlp", "text_mlp", *(("tau",) if stage == 1 else ("fusion_mlp", "tau_1", "tau_2", "tau_3"))}
