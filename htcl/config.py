@@ -102,7 +102,7 @@ class ModelConfig(Section):
 
     text_encoder: str = Field(
         "bert-base-multilingual-uncased",
-        description="Folder, hub name, or package:NAME/FOLDER of a BERT",
+        description="Folder (/…, ./…), hub name, or package:NAME/FOLDER of a BERT",
     )
     text_pooling: Literal["pooler", "mean"] = Field("pooler", description="mean for encoders trained that way")
     text_max_tokens: int = Field(128, gt=0)

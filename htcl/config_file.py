@@ -131,6 +131,10 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     """Make relative paths absolute, in place; URIs stay as they are."""
     places = [(values, "workspace")]
     places += [(values[s], k) for s, k in _PATH_KEYS if isinstance(values.get(s), dict)]
+    encoder = values.get("model")
+    # A bare name is one of the hub's; only what is spelled as a path is taken as one.
+    if isinstance(encoder, dict) and str(encoder.get("text_encoder", "")).startswith(("./", "../", "~")):
+        places.append((encoder, "text_encoder"))
     for section, key in places:
         value = section.get(key)
         if isinstance(value, str) and value and "://" not in value:

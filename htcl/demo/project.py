@@ -10,7 +10,7 @@ from htcl.errors import HTCLError
 CONFIG_FILE = "htcl.yaml"
 
 _CONFIG = """\
-# The pipeline over a generated world. Copy it and change the two inputs to run on your own data.
+# The pipeline over a generated world. `htcl demo` writes this file; copy it and change the two inputs for your data.
 preset: demo
 name: demo world of {songs} songs
 workspace: workspace

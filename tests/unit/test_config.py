@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -157,3 +158,11 @@ def test_a_fingerprint_is_the_same_in_every_release():
     assert fingerprint({"b": [1, None], "a": "é"}) == "3d92f6368f93f3cb"
     assert fingerprint({"b": [1, None], "a": "e"}) != fingerprint({"b": [1, None], "a": "é"})
     assert fingerprint(["a", "b"]) != fingerprint(["b", "a"])
+
+
+def test_a_text_encoder_spelled_as_a_path_starts_at_the_config_file(tmp_path: Path) -> None:
+    text = "workspace: w\ncatalog: {path: c}\ninteractions: {path: i}\nmodel: {text_encoder: ./bert}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    assert load_config(tmp_path / "a.yaml").model.text_encoder == str(tmp_path / "bert")
+    (tmp_path / "b.yaml").write_text(text.replace("./bert", "bert-base"))
+    assert load_config(tmp_path / "b.yaml").model.text_encoder == "bert-base"

@@ -29,7 +29,8 @@ def test_every_parameter_is_in_the_group_of_its_learning_rate(tiny_model, stage)
         "heads": 3e-3,
     }
     found = names_by_group(model, groups)
-    assert sorted(name for names in found.values() for name in names) == sorted(name for name, _ in model.named_parameters())
+    grouped = [name for names in found.values() for name in names]
+    assert sorted(grouped) == sorted(name for name, _ in model.named_parameters())
     assert all(name.startswith("text_model.") for name in found["text_encoder"])
     assert all(name.startswith("audio_model.") for name in found["audio_encoder"])
     heads = {"audio_mlp", "text_mlp", *(("tau",) if stage == 1 else ("fusion_mlp", "tau_1", "tau_2", "tau_3"))}
