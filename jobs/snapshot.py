@@ -125,7 +125,10 @@ def _score(pairs: DataFrame, items: DataFrame, config: PairsConfig, newest: str)
     marginal = marginal.drop("share")
     left = marginal.withColumnsRenamed({"track_id": "anchor_id", "n": "n_a"})
     right = marginal.withColumnsRenamed({"track_id": "positive_id", "n": "n_b"})
-    joined = summed.join(left, ["split", "anchor_id"]).join(right, ["split", "positive_id"])
+    joined = summed.join(left, ["split", "anchor_id"], "left").join(right, ["split", "positive_id"], "left")
+    # A trigger song need not stand in any positive basket itself; a pair never counts more than its songs.
+    for column in ("n_a", "n_b"):
+        joined = joined.withColumn(column, F.greatest(F.coalesce(column, F.lit(0.0)), F.col("n")))
     return joined.join(F.broadcast(totals), "split").withColumn("score", _formula(config.score))
 
 
