@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 from prefect import flow
 from prefect.states import Failed, State
 
-from flows.graph import make, publish_set
+from flows.graph import make, publish_set, run_as_script
 from htcl.config_file import load_config
 from htcl.errors import HTCLError
 
@@ -36,5 +34,4 @@ def full_pipeline(config: str, overrides: list[str] | None = None) -> dict[str, 
 
 
 if __name__ == "__main__":
-    state = full_pipeline(sys.argv[1], sys.argv[2:], return_state=True)
-    sys.exit(0 if state.is_completed() else 1)
+    run_as_script(full_pipeline)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from prefect import Flow
 from prefect.states import State
 
 from flows.steps import publish, run_step
+from htcl.cli import FAILED_PREFIX
 from htcl.config import PipelineConfig
 from htcl.errors import HTCLError
 from htcl.processes import end_live_sessions
@@ -41,6 +44,14 @@ def publish_set(config: PipelineConfig, keys: dict[str, str]) -> bool:
     """
     names = ("catalog", "shards", "stage2", "embeddings", "index", "evaluation")
     return bool(_value(publish(config, {name: keys[name] for name in names}, return_state=True)))
+
+
+def run_as_script(function: Flow[..., Any]) -> None:
+    """Run a flow with the arguments CONFIG [KEY=VALUE ...]; exit code 1 and one sentence when it fails."""
+    state = function(sys.argv[1], sys.argv[2:], return_state=True)
+    if not state.is_completed():
+        print(f"{FAILED_PREFIX}{state.message}", flush=True)
+        sys.exit(1)
 
 
 def _value(state: State[Any]) -> Any:

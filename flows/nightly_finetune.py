@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 from prefect import flow
 from prefect.states import Failed, State
 
-from flows.graph import make, publish_set
+from flows.graph import make, publish_set, run_as_script
 from htcl.champion import require_champion
 from htcl.config_file import load_config
 from htcl.errors import HTCLError
@@ -40,5 +38,4 @@ def nightly_finetune(config: str, overrides: list[str] | None = None) -> dict[st
 
 
 if __name__ == "__main__":
-    state = nightly_finetune(sys.argv[1], sys.argv[2:], return_state=True)
-    sys.exit(0 if state.is_completed() else 1)
+    run_as_script(nightly_finetune)

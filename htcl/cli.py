@@ -24,6 +24,8 @@ app = typer.Typer(
 
 DEMO_ROOT = Path("workspace/demo")
 CONFIG_VARIABLE = "HTCL_CONFIG"
+FAILED_PREFIX = "failed: "
+"""Starts the line in which a flow that runs as a script says why it failed."""
 
 ConfigArgument = Annotated[Path, typer.Argument(help="pipeline configuration (YAML)", metavar="CONFIG")]
 SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a setting")]
@@ -114,9 +116,10 @@ def _run(path: Path, overrides: list[str]) -> None:
     plan(config)  # inputs that are not there end here, before anything starts
     started = time.monotonic()
     command = [sys.executable, "-m", "flows.full_pipeline", str(path.resolve()), *overrides]
-    code, _ = run_process(command, lambda line: print(line, flush=True), env=_flow_environment(), cwd=_checkout())
+    code, tail = run_process(command, lambda line: print(line, flush=True), env=_flow_environment(), cwd=_checkout())
     if code:
-        raise HTCLError("the run failed; the sentence above says why, and what is published is as it was")
+        reasons = [line.removeprefix(FAILED_PREFIX) for line in tail if line.startswith(FAILED_PREFIX)]
+        raise HTCLError(reasons[-1] if reasons else f"the run ended with exit code {code}; the lines above say why")
     from htcl.show import show_outcome  # brings torch, which the start need not wait for
 
     show_outcome(config, time.monotonic() - started)

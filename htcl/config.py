@@ -117,7 +117,6 @@ class ModelConfig(Section):
     intermediate_size: int = 3072
     projection_sizes: list[int] = Field([384, 192, 100], description="Layers of the audio and text heads")
     fusion_sizes: list[int] = Field([200, 100, 100], description="Layers of the fusion head")
-    dropout: float = Field(0.1, ge=0, lt=1)
     reference_parity: bool = Field(False, description="Reproduce the authors' code, known defects included")
 
 
@@ -142,6 +141,7 @@ class StageConfig(Section):
     text_encoder_lr: float = Field(1e-5, ge=0, description="0 freezes the text encoder")
     audio_encoder_lr: float = Field(1e-4, ge=0)
     head_lr: float = Field(1e-4, ge=0, description="Heads, fusion and temperatures")
+    dropout: float = Field(0.1, ge=0, lt=1, description="In the audio encoder and the heads")
 
 
 class Stage2Config(StageConfig):

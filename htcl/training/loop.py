@@ -28,7 +28,7 @@ from htcl.storage import join
 from htcl.training.card import write_model_card
 from htcl.training.data import Samples, Schedule, Songs, batches, stage1_samples, stage2_samples
 from htcl.training.launch import MARKER
-from htcl.training.stages import StageModule, load_model, logit_scales, new_stage1, parameter_groups
+from htcl.training.stages import StageModule, load_model, logit_scales, new_stage1, parameter_groups, set_dropout
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -54,6 +54,7 @@ def train(config: PipelineConfig, step: Step, out: Path, work: Path) -> None:
     store = ArtifactStore(config.workspace)
     index_folder = store.fetch("shards", step.recipe.inputs["shards"])
     model, processor = _initial_model(config, step, store)
+    set_dropout(model, stage.dropout)
     index = read_index(index_folder)
     samples = _samples(step, store, index)
     schedule = Schedule(

@@ -84,14 +84,14 @@ def _model_config(sizes: ModelConfig, config: PipelineConfig) -> HTCLConfig:
         num_hidden_layers=sizes.num_hidden_layers,
         num_attention_heads=sizes.num_attention_heads,
         intermediate_size=sizes.intermediate_size,
-        dropout=sizes.dropout,
+        dropout=config.stage1.dropout,
     )
     return HTCLConfig(
         audio_config=audio,
         text_pooling=sizes.text_pooling,
         projection_sizes=sizes.projection_sizes,
         fusion_sizes=sizes.fusion_sizes,
-        projection_dropout=sizes.dropout,
+        projection_dropout=config.stage1.dropout,
         reference_parity=sizes.reference_parity,
     )
 
@@ -173,6 +173,17 @@ def parameter_groups(model: HTCLModel, stage: StageConfig) -> list[dict[str, Any
         if rates[encoder] > 0:
             groups[encoder].append(parameter)
     return [{"params": found, "lr": rates[name], "name": name} for name, found in groups.items() if found]
+
+
+def set_dropout(model: HTCLModel, dropout: float) -> None:
+    """Give audio encoder and heads the dropout of the stage that begins; the text encoder keeps its own."""
+    model.config.audio_config.dropout = model.config.projection_dropout = dropout  # type: ignore[union-attr]
+    for name, part in model.named_children():
+        for module in part.modules() if name != "text_model" else ():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+            elif isinstance(module, nn.MultiheadAttention):
+                module.dropout = dropout
 
 
 def logit_scales(model: HTCLModel) -> dict[str, float]:

@@ -37,6 +37,9 @@ def expect_refusal(htcl: Htcl, project: Path, *words: str) -> None:
     for word in words:
         assert word in printed, printed[-3000:]
     assert "Traceback" not in printed, printed[-3000:]
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("htcl: ")
+    assert all(word in last for word in words), last
     assert not (project.parent / "workspace" / "published").exists()
 
 
@@ -54,7 +57,7 @@ def test_an_empty_catalog_is_refused(htcl: Htcl, project: Path) -> None:
     empty = project.parent / "catalog.jsonl"
     empty.write_text("")
     change(project, catalog={"path": str(empty)})
-    expect_refusal(htcl, project, "catalog.path", "holds no rows")
+    expect_refusal(htcl, project, "catalog.path", "holds no row")
 
 
 def test_a_missing_column_names_the_setting_that_maps_it(htcl: Htcl, project: Path) -> None:

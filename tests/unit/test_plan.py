@@ -48,7 +48,7 @@ def publish(project, step):
         ("pairs.top_k=3", {"pairs", *FROM_STAGE2}),
         ("interactions.timezone=CET", {"pairs", *FROM_STAGE2}),
         ("audio.n_mels=64", {"shards", *FROM_STAGE1}),
-        ("model.dropout=0.2", FROM_STAGE1),
+        ("stage1.dropout=0.2", FROM_STAGE1),
         ("training.precision=bf16", FROM_STAGE1),
         ("stage1.epochs=3", FROM_STAGE1),
         ("stage2.epochs=3", FROM_STAGE2),

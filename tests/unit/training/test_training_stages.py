@@ -202,9 +202,9 @@ def test_a_new_stage_1_keeps_the_text_encoder_and_the_configured_sizes(tiny_mode
                 "text_max_tokens": 7,
                 "conv_filters": [8, 8, 8],
                 "projection_sizes": [16, 8],
-                "dropout": 0.25,
                 **sizes,
             },
+            "stage1": {"dropout": 0.25},
         },
         "test",
     )
