@@ -84,7 +84,10 @@ def log_line() -> Callable[[str], None]:
 
     def forward(line: str) -> None:
         if line.startswith("ts="):
-            logger.info(line.partition(" msg=")[2])
+            event = line.partition(" msg=")[2]
+            # The level goes to the logger; quotes around the event only serve machines that read the line.
+            text = event[1:].replace('"', "", 1) if event.startswith('"') else event
+            logger.log(logging.ERROR if " level=error " in line else logging.INFO, text)
         else:
             logger.debug(line)
 
