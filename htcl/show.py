@@ -47,6 +47,7 @@ def show_status(config: PipelineConfig) -> None:
 def show_outcome(config: PipelineConfig, seconds: float) -> None:
     """The result table of a finished run and where its report lies."""
     from htcl.evaluation.run import RESULTS_FILE
+    from htcl.publish import read_decision
     from htcl.report.build import report_path
 
     steps = plan(config)
@@ -54,6 +55,9 @@ def show_outcome(config: PipelineConfig, seconds: float) -> None:
     results = from_table(pq.read_table(store.fetch("evaluation", steps["evaluation"].key) / RESULTS_FILE))
     console = _console()
     console.print(_result_table(config, results))
+    decision = read_decision(config.workspace, steps["stage2"].key)
+    if decision and not decision["promote"]:
+        console.print(f"[yellow]not published:[/] {escape(' '.join(decision['reasons']))}")
     console.print(f"finished in {seconds:.0f} s")
     console.print(f"report: {report_path(config.workspace, steps['report'].key)}", soft_wrap=True)
 

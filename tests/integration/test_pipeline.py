@@ -53,7 +53,7 @@ def test_a_run_ends_with_the_result_table_and_a_report(demo_run: Run) -> None:
     for system in ("random", "popularity", "text alone", "stage1", "stage2"):
         assert system in demo_run.finished
     page = report_path(demo_run.config.workspace, plan(demo_run.config)["report"].key).read_text()
-    for part in ("events in", "recall_at_10", "slow sad waltz on a harp", "data:audio/mpeg", "unknown_track"):
+    for part in ("events in", "recall@10", "slow sad waltz on a harp", "data:audio/mpeg", "unknown_track"):
         assert part in page
 
 
