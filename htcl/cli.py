@@ -82,9 +82,11 @@ def search(
     config: ConfigOption = None,
 ) -> None:
     """Find songs for words."""
+    from htcl.logs import quiet_libraries
     from htcl.search.query import PublishedSongs
     from htcl.show import show_found
 
+    quiet_libraries()
     show_found(f'songs for "{query}"', PublishedSongs(_default_config(config).workspace).search(query, k))
 
 
