@@ -116,7 +116,7 @@ def test_embeddings_hold_both_models_and_equal_a_direct_forward(demo_run: Run) -
     mels = ShardReader(f"{config.workspace}/shards", index).read(np.arange(8))
     embedder = SongEmbedder.load(str(store.fetch("stage2", key)), key)
     direct = np.concatenate([embedder.embed_songs([mel])[0] for mel in mels])
-    np.testing.assert_allclose(stored[:8], direct, atol=1e-5)
+    np.testing.assert_allclose(stored[:8], direct, atol=1e-4)
     assert require_champion(config.workspace).stage2 == key
 
 
