@@ -20,7 +20,7 @@ from counting import count_log
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from session import job_parser, run_job, spark_session
-from snapshot import take_snapshot
+from snapshot import MERGED_SKETCH, take_snapshot
 
 from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig
@@ -89,7 +89,7 @@ def _commit_counts(config: PipelineConfig, counted: DataFrame, days: list[str]) 
         .agg(
             F.sum("n_baskets").alias("n_baskets"),
             F.sum("weight").alias("weight"),
-            F.expr("slice(array_sort(array_distinct(flatten(collect_list(users)))), 1, 64)").alias("users"),
+            F.expr(MERGED_SKETCH).alias("users"),
         )
     )
     items = (

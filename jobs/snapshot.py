@@ -10,11 +10,12 @@ from pyspark.sql import functions as F
 
 from htcl.config import PairsConfig, PipelineConfig
 from htcl.errors import HTCLError
+from htcl.pairs import PAIRS_FOLDER, POPULARITY_FOLDER
 from htcl.pairs.counting import SKETCH_SIZE, WEIGHT_ONE
 from htcl.schemas import PAIRS
 
-PAIRS_FOLDER = "pairs"
-POPULARITY_FOLDER = "popularity"
+MERGED_SKETCH = f"slice(array_sort(array_distinct(flatten(collect_list(users)))), 1, {SKETCH_SIZE})"
+"""The union of bottom-k sketches as a SQL aggregate."""
 
 
 def take_snapshot(
@@ -109,11 +110,10 @@ def _score(pairs: DataFrame, items: DataFrame, config: PairsConfig, newest: str)
     decay = F.lit(1.0)
     if config.half_life_days:
         decay = F.pow(F.lit(0.5), F.datediff(F.lit(newest), F.col("dt")) / F.lit(config.half_life_days))
-    sketch = f"slice(array_sort(array_distinct(flatten(collect_list(users)))), 1, {SKETCH_SIZE})"
     summed = pairs.groupBy("anchor_id", "positive_id", "source", "split").agg(
         F.sum(F.col("n_baskets") * decay).alias("n"),
         F.sum(F.col("weight") * decay / WEIGHT_ONE).alias("weight"),
-        F.expr(sketch).alias("users"),
+        F.expr(MERGED_SKETCH).alias("users"),
         F.max("dt").alias("last_dt"),
     )
     summed = summed.withColumn("n_users", _distinct_users()).where(F.col("n_users") >= config.min_users)

@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 from htcl.evaluation.metrics import RowSets
 from htcl.evaluation.recommendation import Queries
 from htcl.evaluation.results import Split
+from htcl.pairs import PAIRS_FOLDER
 
 Int64 = npt.NDArray[np.int64]
 
@@ -47,7 +48,7 @@ def held_out_queries(pairs: Path, split: Split, tracks: list[str], sides: npt.ND
 
 def _rows(pairs: Path, split: str, place: dict[str, int]) -> Int64:
     """Distinct (anchor, positive) rows of candidates [pairs, 2], sorted."""
-    table = ds.dataset(pairs / "pairs", format="parquet").to_table(
+    table = ds.dataset(pairs / PAIRS_FOLDER, format="parquet").to_table(
         columns=["anchor_id", "positive_id"], filter=pc.field("split") == split
     )
     columns = [[place.get(track, -1) for track in table[name].to_pylist()] for name in table.column_names]

@@ -39,6 +39,7 @@ from htcl.report.funnel import funnel_rows, reject_rows
 from htcl.report.projection import MAX_POINTS, project_2d
 from htcl.report.render import render
 from htcl.search.index import SongIndex, read_embeddings
+from htcl.training.card import METRICS_FILE
 
 REPORT_FILE = "report.html"
 SIMILAR_QUERIES = 2
@@ -115,7 +116,7 @@ def _headline(config: PipelineConfig, store: ArtifactStore, manifests: dict[str,
 
 
 def _curve(store: ArtifactStore, manifest: dict[str, Any]) -> Curve:
-    lines = (store.fetch(manifest["kind"], manifest["key"]) / "metrics.jsonl").read_text().splitlines()
+    lines = (store.fetch(manifest["kind"], manifest["key"]) / METRICS_FILE).read_text().splitlines()
     records = [json.loads(line) for line in lines]
     names = [n for n in ("loss", "audio_text", "audio_audio", "audio_fusion") if n in records[0]]
     if manifest["kind"] == "stage1":

@@ -8,6 +8,9 @@ from pathlib import Path
 from htcl.config import PipelineConfig
 from htcl.plan import Step
 
+METRICS_FILE = "metrics.jsonl"
+"""The training log beside the weights, one JSON object a line."""
+
 _CARD = """---
 library_name: htcl
 tags: [music, audio, contrastive-learning, recommendation]
@@ -42,7 +45,7 @@ Retrieval and recommendation figures with intervals are in the evaluation artifa
 
 def write_model_card(folder: Path, config: PipelineConfig, step: Step, samples: int, steps: int) -> None:
     """Write README.md beside the weights, with what the model was made from."""
-    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    last = json.loads((folder / METRICS_FILE).read_text().splitlines()[-1])
     text = _CARD.format(
         stage=step.name,
         name=config.name,

@@ -18,12 +18,12 @@ from torch import Tensor
 from htcl.errors import HTCLError
 from htcl.ingest.catalog import CATALOG_FILE
 from htcl.models import HTCLProcessor
+from htcl.pairs import PAIRS_FOLDER
 from htcl.shards.index import rows_of
 from htcl.shards.order import Int64, epoch_order, step_samples
 from htcl.shards.reader import ShardReader
 from htcl.text import metadata_text
 
-PAIRS_FOLDER = "pairs"
 SHUFFLE_WINDOW = 256
 """Shards shuffled together: with the default size, 64 GB of log-mels."""
 

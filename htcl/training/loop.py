@@ -25,12 +25,10 @@ from htcl.models import HTCLModel, HTCLProcessor
 from htcl.plan import Step
 from htcl.shards.index import read_index
 from htcl.storage import join
-from htcl.training.card import write_model_card
+from htcl.training.card import METRICS_FILE, write_model_card
 from htcl.training.data import Samples, Schedule, Songs, batches, stage1_samples, stage2_samples
 from htcl.training.launch import MARKER
 from htcl.training.stages import StageModule, load_model, logit_scales, new_stage1, parameter_groups, set_dropout
-
-METRICS_FILE = "metrics.jsonl"
 
 
 def train(config: PipelineConfig, step: Step, out: Path, work: Path) -> None:
