@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from htcl.config import PipelineConfig
 from htcl.config_file import load_config
 from htcl.demo.project import prepare_demo
 
-BIN = Path(sys.executable).parent
-ROOT = Path(__file__).resolve().parent.parent.parent
-SONGS = 96
-
-TINY = {
-    "stage1": {"epochs": 2, "global_batch_size": 16},
-    "stage2": {"epochs": 1, "global_batch_size": 64},
-    "nightly": {"epochs": 1},
-    "evaluation": {"bootstrap_samples": 200},
-    "gate": {"min_effective_rank": 1.0, "max_mean_cosine": 1.0},  # so little training leaves a narrow space
-    "report": {"text_queries": ["slow sad waltz on a harp"], "previews": 4},
-}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A configuration and what its runs printed."""
-
-    path: Path
-    config: PipelineConfig
-    killed: str
-    finished: str
-
-
-Htcl = Callable[..., subprocess.CompletedProcess[str]]
+from .harness import BIN, ROOT, SONGS, TINY, Htcl, Run
 
 
 @pytest.fixture(scope="session")
@@ -102,3 +76,11 @@ def demo_run(tiny_config: Path, htcl: Htcl, environment: dict[str, str]) -> Run:
     second = htcl("run", tiny_config)
     assert second.returncode == 0, second.stdout[-4000:] + second.stderr[-2000:]
     return Run(tiny_config, load_config(tiny_config), "".join(lines), second.stdout)
+
+
+@pytest.fixture
+def own_run(demo_run: Run, tmp_path: Path) -> Run:
+    """A copy of the finished run, for a test that adds to it."""
+    folder = shutil.copytree(demo_run.path.parent, tmp_path / "own")
+    path = folder / demo_run.path.name
+    return Run(path, load_config(path), demo_run.killed, demo_run.finished)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Htcl
+
+from .harness import Htcl
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, Htcl
 
 from htcl.artifacts import ArtifactStore
 from htcl.config_file import load_config
 from htcl.plan import plan
 from htcl.schemas import REJECTS
 from htcl.tables import GrowingTable
+
+from .harness import ROOT, TINY, Htcl
 
 CONCERT = ROOT.parent / "shared" / "data" / "concert"
 FIRST_YEAR, TRACKS = 1980, 120

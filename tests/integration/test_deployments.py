@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import BIN, ROOT, Run
 
 from htcl.artifacts import ArtifactStore
 from htcl.champion import require_champion
 from htcl.schemas import PAIR_COUNTS
 from htcl.tables import GrowingTable
+
+from .harness import BIN, ROOT, Run
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +51,20 @@ def deploy_run(env: dict[str, str], name: str, **parameters: object) -> str:
     return done.stdout
 
 
-def test_the_three_deployments_run_on_a_worker(demo_run: Run, served: dict[str, str]) -> None:
-    config = demo_run.config
+def test_the_three_deployments_run_on_a_worker(own_run: Run, served: dict[str, str]) -> None:
+    config = own_run.config
     before = require_champion(config.workspace)
-    deploy_run(served, "full-pipeline", config=demo_run.path)
+    deploy_run(served, "full-pipeline", config=own_run.path)
     assert require_champion(config.workspace) == before  # nothing changed, so nothing ran
 
     counts = GrowingTable(config.workspace, "pair_counts", PAIR_COUNTS, partition_by="dt")
     version, rows = counts.version(), counts.read().sort_by([(n, "ascending") for n in PAIR_COUNTS.names[:4]])
-    deploy_run(served, "backfill", config=demo_run.path, start="2025-03-01", end="2025-03-03")
+    deploy_run(served, "backfill", config=own_run.path, start="2025-03-01", end="2025-03-03")
     assert counts.version() == version + 1
     again = counts.read().sort_by([(n, "ascending") for n in PAIR_COUNTS.names[:4]])
     assert again.equals(rows)
 
-    deploy_run(served, "nightly-finetune", config=demo_run.path)
+    deploy_run(served, "nightly-finetune", config=own_run.path)
     tuned = [m for m in ArtifactStore(config.workspace).manifests("stage2") if "champion" in m["inputs"]]
     assert [m["inputs"]["champion"] for m in tuned] == [before.stage2]
     decision = Path(config.workspace) / "published" / "decisions" / f"{tuned[0]['key']}.json"

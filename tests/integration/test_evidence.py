@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import ROOT, Htcl
 
 from htcl.artifacts import ArtifactStore
 from htcl.config_file import load_config
 from htcl.demo.project import prepare_demo
 from htcl.evaluation.run import COMPARISONS_FILE
 from htcl.plan import plan
+
+from .harness import ROOT, Htcl
 
 SONGS, SEED = 900, 11
 FOLDER = ROOT / "workspace" / "evidence"  # kept: a second call goes on from what is there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 import webdataset as wds
-from conftest import SONGS, Htcl, Run
 
 from htcl.artifacts import MANIFEST, ArtifactStore
 from htcl.champion import require_champion
@@ -22,6 +22,8 @@ from htcl.schemas import REJECTS, embeddings_schema
 from htcl.shards.index import read_index
 from htcl.shards.reader import ShardReader
 from htcl.tables import GrowingTable
+
+from .harness import BIN, ROOT, SONGS, Htcl, Run
 
 
 def test_a_killed_run_leaves_whole_artifacts_and_the_next_goes_on_from_there(demo_run: Run) -> None:
@@ -136,10 +138,6 @@ def test_rejects_have_reasons_and_nothing_readable_holds_a_user_id(demo_run: Run
 
 @pytest.mark.parametrize("job", ["mine_pairs", "build_shards", "embed_catalog"])
 def test_jobs_explain_themselves_under_plain_spark_submit(job: str, environment: dict[str, str]) -> None:
-    import subprocess
-
-    from conftest import BIN, ROOT
-
     done = subprocess.run(
         [str(BIN / "spark-submit"), f"jobs/{job}.py", "--help"],
         env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,

@@ -166,6 +166,7 @@ def test_a_group_on_two_sides_is_an_error(world):
 def test_a_group_on_one_side_is_none(world):
     shared = {TRACKS[0]: {"split_group": "work"}, TRACKS[5]: {"split_group": "work"}}
     world.evaluate(index=shared, pairs=PAIRS)
+    assert world.store.manifests("evaluation")[0]["figures"] == {"songs": 20, "test_songs": 10}
 
 
 def test_test_songs_whose_audio_was_trained_on_leave_the_evaluation(world):

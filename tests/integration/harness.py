@@ -1,0 +1,36 @@
+"""What the integration tests share beside fixtures: where things are, and what a run is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from htcl.config import PipelineConfig
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parent.parent.parent
+SONGS = 96
+
+TINY = {
+    "stage1": {"epochs": 2, "global_batch_size": 16},
+    "stage2": {"epochs": 1, "global_batch_size": 64},
+    "nightly": {"epochs": 1},
+    "evaluation": {"bootstrap_samples": 200},
+    "gate": {"min_effective_rank": 1.0, "max_mean_cosine": 1.0},  # so little training leaves a narrow space
+    "report": {"text_queries": ["slow sad waltz on a harp"], "previews": 4},
+}
+
+Htcl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A configuration and what its runs printed."""
+
+    path: Path
+    config: PipelineConfig
+    killed: str
+    finished: str
