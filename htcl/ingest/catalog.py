@@ -41,7 +41,7 @@ def build_catalog(config: PipelineConfig, folder: Path) -> dict[str, Any]:
     """
     section = config.catalog
     format_, files = input_files(section.path, section.format, "catalog")
-    present = column_names(files, format_)
+    present = column_names(files, format_, wanted=section.columns.values())
     if not present:
         raise HTCLError(f"catalog.path: {section.path} holds no row that can be read as {format_}; nothing to embed")
     require_columns(section.columns, present, CATALOG, "catalog")
@@ -52,6 +52,7 @@ def build_catalog(config: PipelineConfig, folder: Path) -> dict[str, Any]:
         for batch in _batches(rows):
             splits.update(row["split"] for row in batch)
             writer.write_table(pa.Table.from_pylist(batch, schema=CHECKED_CATALOG))
+            log(get_logger("catalog"), "progress", tracks=sum(splits.values()), rejected=len(rejects))
     reasons = Counter(reject["reason"] for reject in rejects)
     replace_rejects(config.workspace, "catalog", rejects)
     tracks, total = sum(splits.values()), sum(splits.values()) + len(rejects)

@@ -6,9 +6,9 @@ import csv
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
-from typing import Any
+from typing import IO, Any
 
 import pyarrow.parquet as pq
 
@@ -63,25 +63,64 @@ def read_rows(files: list[str], format_: str) -> Iterator[tuple[str, dict[str, A
             yield from _text_rows(uri, name, format_)
 
 
-def column_names(files: list[str], format_: str, sample: int = 1000) -> list[str]:
-    """Columns of an input: those of the Parquet schema or CSV header, or of the first JSON rows."""
+def column_names(files: list[str], format_: str, sample: int = 1000, wanted: Iterable[str] = ()) -> list[str]:
+    """Columns of an input.
+
+    Args:
+        files: file URIs.
+        format_: parquet, jsonl or csv.
+        sample: rows that are looked at; of Parquet the files' schemas are.
+        wanted: names that are looked for beyond the sample, to the end if need be.
+
+    Returns:
+        The names that were seen, in order.
+    """
     names: dict[str, None] = {}
-    for number, (_, row) in enumerate(read_rows(files, format_)):
-        names.update(dict.fromkeys(row or {}))
-        if number >= sample:
+    missing = set(wanted)
+    for number, seen in enumerate(_seen_names(files, format_)):
+        names.update(dict.fromkeys(seen))
+        missing.difference_update(seen)
+        if number >= sample and not missing:
             break
     return list(names)
+
+
+def delimiter(uri: str) -> str:
+    """What separates the cells of a CSV file."""
+    return "\t" if uri.lower().endswith(".tsv") else ","
+
+
+def csv_header(uri: str) -> list[str]:
+    """Column names of one CSV file, in order; none where it is empty."""
+    fs, path = storage.filesystem(uri)
+    with fs.open(path, "rb", compression="infer") as handle:
+        text = io.TextIOWrapper(handle, encoding="utf-8-sig", errors="replace", newline="")
+        return list(csv.DictReader(text, delimiter=delimiter(uri)).fieldnames or [])
+
+
+def _seen_names(files: list[str], format_: str) -> Iterator[Iterable[str]]:
+    if format_ == "parquet":
+        for uri in files:
+            fs, path = storage.filesystem(uri)
+            with fs.open(path, "rb") as handle:
+                yield _parquet_file(uri, handle).schema_arrow.names
+    else:
+        for _, row in read_rows(files, format_):
+            yield row or ()
 
 
 def _parquet_rows(uri: str) -> Iterator[dict[str, Any]]:
     fs, path = storage.filesystem(uri)
     with fs.open(path, "rb") as handle:
-        try:
-            parquet = pq.ParquetFile(handle)
-        except Exception as error:
-            raise HTCLError(f"{uri} is not a readable Parquet file: {error}") from None
-        for batch in parquet.iter_batches():
+        for batch in _parquet_file(uri, handle).iter_batches():
             yield from batch.to_pylist()
+
+
+def _parquet_file(uri: str, handle: IO[bytes]) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(handle)
+    except Exception as error:
+        raise HTCLError(f"{uri} is not a readable Parquet file: {error}") from None
 
 
 def _text_rows(uri: str, name: str, format_: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
@@ -101,7 +140,7 @@ def _text_rows(uri: str, name: str, format_: str) -> Iterator[tuple[str, dict[st
 
 
 def _csv_rows(text: io.TextIOWrapper, name: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    reader = csv.DictReader(text, delimiter="\t" if name.lower().endswith(".tsv") else ",")
+    reader = csv.DictReader(text, delimiter=delimiter(name))
     for row in reader:
         surplus: Any = row.pop(None, [])
         # A cell too many means a comma without quotes: the cells after it stand under wrong names.
