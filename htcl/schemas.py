@@ -51,7 +51,7 @@ PAIR_COUNTS = pa.schema(
         _field("positive_id", pa.string(), "The song responded to", nullable=False),
         _field("source", pa.string(), "triggered or copreference", nullable=False),
         _field("n_baskets", pa.int64(), "Baskets that hold the pair", nullable=False),
-        _field("weight", pa.int64(), "Sum of 1/(n-1) per basket of n songs, in units of 2**-20", nullable=False),
+        _field("weight", pa.int64(), "Sum of 1/(n-1) per basket of n songs (triggered: 1) x 2**20", nullable=False),
         _field("users", pa.list_(pa.int64()), "Bottom-64 sketch of keyed user hashes, ascending", nullable=False),
     ]
 )

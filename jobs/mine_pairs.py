@@ -1,7 +1,7 @@
 """Turn the interaction log into daily pair counts and a window snapshot of co-preference pairs.
 
-Without a range all days are counted and a snapshot is published. With --start and --end only those days
-are counted again, in one transaction; the next run without a range takes its snapshot from all of them.
+Without a range all days are counted and a snapshot is published. With --start and --end only those days of the
+tables are counted again, in one transaction, and no snapshot is taken.
 
     spark-submit jobs/mine_pairs.py --config CONFIG [--start DAY --end DAY]
 """
@@ -38,7 +38,7 @@ LOGGER = get_logger("pairs")
 
 def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
     """Count the log, then publish a snapshot (all days) or stop there (a range of days)."""
-    step = plan(config)["pairs"]
+    step = plan(config, inputs=arguments.inputs)["pairs"]
     days = _day_range(arguments.start, arguments.end)
     if step.published and not days:
         log(LOGGER, "already published", key=step.key)
@@ -107,7 +107,7 @@ def _commit_counts(config: PipelineConfig, counted: DataFrame, days: list[str]) 
 def _commit(config: PipelineConfig, name: str, schema: pa.Schema, rows: DataFrame, days: list[str]) -> int:
     table = GrowingTable(config.workspace, name, schema, partition_by="dt")
     folder = table.new_folder()
-    rows.repartition(1, "dt").sortWithinPartitions("dt").select(*schema.names).write.partitionBy("dt").parquet(folder)
+    rows.repartition("dt").sortWithinPartitions("dt").select(*schema.names).write.partitionBy("dt").parquet(folder)
     return table.commit(folder, replace=days or True)
 
 

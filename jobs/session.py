@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -16,9 +17,14 @@ from pyspark.sql import SparkSession
 from htcl.config import PipelineConfig
 from htcl.config_file import load_config
 from htcl.errors import HTCLError
-from htcl.logs import Progress, get_logger, setup_logging
+from htcl.logs import Progress, get_logger, log_error, setup_logging
 
 EXIT_FAILED = 1
+DEFAULTS = {
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+    "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
+}
+"""Settings of a session where neither the configuration nor spark-submit has them."""
 
 
 def job_parser(description: str) -> argparse.ArgumentParser:
@@ -27,6 +33,9 @@ def job_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True, type=Path, help="pipeline configuration (YAML)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, such as pairs.top_k=20"
+    )
+    parser.add_argument(
+        "--inputs", type=json.loads, metavar="JSON", help="what the flow saw of the raw inputs; else looked at now"
     )
     return parser
 
@@ -37,9 +46,18 @@ def run_job(parser: argparse.ArgumentParser, main: Callable[[PipelineConfig, arg
     setup_logging()
     try:
         main(load_config(arguments.config, arguments.set), arguments)
-    except HTCLError as error:
-        get_logger("job").error(str(error))
+    except Exception as error:
+        sentence = str(error) if isinstance(error, HTCLError) else executor_sentence(str(error))
+        if sentence is None:
+            raise
+        log_error(get_logger("job"), sentence)
         sys.exit(EXIT_FAILED)
+
+
+def executor_sentence(text: str) -> str | None:
+    """The sentence of an HTCLError that was raised in an executor and came back inside Spark's own error."""
+    _, found, rest = text.rpartition(f"{HTCLError.__name__}: ")
+    return rest.splitlines()[0].strip() if found and rest.strip() else None
 
 
 @contextlib.contextmanager
@@ -50,14 +68,17 @@ def spark_session(config: PipelineConfig, name: str) -> Iterator[SparkSession]:
     builder = SparkSession.builder.appName(f"htcl {name} {config.name}")
     settings = {
         "spark.ui.showConsoleProgress": "false",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
         "spark.sql.session.timeZone": config.interactions.timezone,
-        "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
         **config.spark.conf,
     }
     for key, value in settings.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
+    # Only a running session knows what spark-submit and spark-defaults.conf gave.
+    given = spark.sparkContext.getConf()
+    for key, value in DEFAULTS.items():
+        if not given.contains(key):
+            spark.conf.set(key, value)
     spark.sparkContext.setLogLevel("ERROR")
     try:
         yield spark

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pyspark.sql import functions as F
 
 from htcl.config import PairsConfig, PipelineConfig
 from htcl.errors import HTCLError
-from htcl.pairs import PAIRS_FOLDER, POPULARITY_FOLDER
+from htcl.pairs import KNOWN_FOLDER, PAIRS_FOLDER, POPULARITY_FOLDER
 from htcl.pairs.counting import SKETCH_SIZE, WEIGHT_ONE
 from htcl.schemas import PAIRS
 
@@ -28,7 +29,9 @@ def take_snapshot(
         pair_counts: table PAIR_COUNTS.
         item_counts: table ITEM_COUNTS.
         catalog: the checked catalog, with the side of the split.
-        folder: the artifact; gets `pairs/` and `popularity/` (Parquet).
+        folder: the artifact; gets `pairs/`, `known/` and `popularity/` (Parquet).
+
+    Top-K bounds what is trained on. Held-out pairs are the answers of the evaluation and stay whole.
 
     Returns:
         Figures: the cut-off day, pairs per split, pairs counted before the thresholds.
@@ -42,18 +45,24 @@ def take_snapshot(
     cutoff = _cutoff(days, first, config.split.warm_test_share)
     counted = _by_split(_directed(pair_counts.where(F.col("dt") >= first)), catalog, cutoff).persist()
     items = _items_by_split(item_counts.where(F.col("dt") >= first), cutoff).persist()
-    scored = _score(counted, items, config.pairs, newest)
-    known = scored.where("split = 'train'").select("anchor_id", "positive_id", F.lit("test_warm").alias("split"))
-    pairs = _top(scored.join(known, ["anchor_id", "positive_id", "split"], "left_anti"), config.pairs.top_k)
-    pairs.select(*PAIRS.names).coalesce(1).write.parquet(str(folder / PAIRS_FOLDER))
-    popularity = items.where("split = 'train'").groupBy("track_id").agg(F.sum("n_baskets").alias("n_baskets"))
-    popularity.coalesce(1).write.parquet(str(folder / POPULARITY_FOLDER))
+    scored = _score(counted, items, config.pairs, newest).persist()
+    train = scored.where("split = 'train'")
+    known = train.select(*_unordered()).distinct()
+    low, high = _unordered()
+    warm = scored.where("split = 'test_warm'").withColumns({"_low": low, "_high": high})
+    warm = warm.join(known.toDF("_low", "_high"), ["_low", "_high"], "left_anti").drop("_low", "_high")
+    others = scored.where("split not in ('train', 'test_warm')")
+    pairs = _top(train, config.pairs.top_k).unionByName(warm).unionByName(others)
+    pairs.select(*PAIRS.names).write.parquet(str(folder / PAIRS_FOLDER))
+    known.write.parquet(str(folder / KNOWN_FOLDER))
+    heard = items.where("split = 'train'").groupBy("track_id").agg(F.sum("n_baskets").alias("n_baskets"))
+    trained = catalog.where("split = 'train'").select("track_id")
+    heard.join(trained, "track_id", "left_semi").write.parquet(str(folder / POPULARITY_FOLDER))
+    scored.unpersist()
     return _figures(folder, counted, cutoff, newest, config.pairs.min_users)
 
 
 def _first_day(newest: str, window_days: int | None) -> str:
-    import datetime as dt
-
     if window_days is None:
         return "0001-01-01"
     return str(dt.date.fromisoformat(newest) - dt.timedelta(days=window_days - 1))
@@ -71,8 +80,6 @@ def _cutoff(days: list[tuple[str, int]], first: str, share: float) -> str:
 
 
 def _next_day(day: str) -> str:
-    import datetime as dt
-
     return str(dt.date.fromisoformat(day) + dt.timedelta(days=1))
 
 
@@ -105,8 +112,14 @@ def _items_by_split(item_counts: DataFrame, cutoff: str) -> DataFrame:
     return item_counts.withColumn("split", F.explode(splits))
 
 
+def _unordered() -> tuple[Column, Column]:
+    """The two songs of a pair, the lesser id first: stage 2 trains a pair in both directions."""
+    low, high = F.least("anchor_id", "positive_id"), F.greatest("anchor_id", "positive_id")
+    return low.alias("anchor_id"), high.alias("positive_id")
+
+
 def _score(pairs: DataFrame, items: DataFrame, config: PairsConfig, newest: str) -> DataFrame:
-    """Add up the days of each split with decay, drop pairs of too few users, score what is left."""
+    """Add up the days of each split with decay, drop pairs of too few users or no lift, score what is left."""
     decay = F.lit(1.0)
     if config.half_life_days:
         decay = F.pow(F.lit(0.5), F.datediff(F.lit(newest), F.col("dt")) / F.lit(config.half_life_days))
@@ -129,7 +142,11 @@ def _score(pairs: DataFrame, items: DataFrame, config: PairsConfig, newest: str)
     # A trigger song need not stand in any positive basket itself; a pair never counts more than its songs.
     for column in ("n_a", "n_b"):
         joined = joined.withColumn(column, F.greatest(F.coalesce(column, F.lit(0.0)), F.col("n")))
-    return joined.join(F.broadcast(totals), "split").withColumn("score", _formula(config.score))
+    joined = joined.join(F.broadcast(totals), "split")
+    # Songs that everybody plays meet by chance; a recommendation that pleased is no chance.
+    lift = F.col("n") * F.col("baskets") / (F.col("n_a") * F.col("n_b"))
+    kept = joined.where((F.col("source") != "copreference") | (lift > config.min_lift))
+    return kept.withColumn("score", _formula(config.score))
 
 
 def _distinct_users() -> Column:
@@ -146,10 +163,11 @@ def _formula(score: str) -> Column:
         return n
     if score == "cosine":
         return n / F.sqrt(n_a * n_b)
-    if score == "npmi":
-        return F.log(n * baskets / (n_a * n_b)) / -F.log(n / baskets)
+    if score == "npmi":  # a pair that stands in every basket has the limit 1
+        pointwise = F.log(n * baskets / (n_a * n_b)) / -F.log(n / baskets)
+        return F.when(n >= baskets, F.lit(1.0)).otherwise(pointwise)
     k1, b = 1.2, 0.75  # the usual constants of BM25
-    idf = F.log(baskets / (F.lit(1.0) + n_b))
+    idf = F.log(F.lit(1.0) + (baskets - n_b + 0.5) / (n_b + 0.5))  # never negative, as in Lucene
     return idf * n * (k1 + 1) / (n + k1 * (1 - b + b * n_a / F.col("mean")))
 
 

@@ -1,5 +1,7 @@
 """Positive events to pair counts: pure kernels over arrays, run by the Spark job."""
 
 PAIRS_FOLDER = "pairs"
+KNOWN_FOLDER = "known"
 POPULARITY_FOLDER = "popularity"
-"""Parquet folders of a pairs artifact: the snapshot, and baskets per song in its training part."""
+"""Parquet folders of a pairs artifact: the snapshot; every pair of its training part, before top-K, once with
+anchor_id < positive_id; and baskets per training song in that part."""

@@ -14,7 +14,7 @@ MICROSECONDS_A_DAY = 86_400_000_000
 
 @dataclass(frozen=True)
 class Events:
-    """Positive events as columns of equal length [n].
+    """Events as columns of equal length [n].
 
     Attributes:
         user: keyed hash of the user.
@@ -68,7 +68,7 @@ def run_starts(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
 def basket_numbers(events: Events, session_gap_minutes: int) -> Int64:
     """Number the basket (user, session, day) of every event.
 
-    Where the log names no session, one ends after `session_gap_minutes` without a positive event.
+    Where the log names no session, one ends after `session_gap_minutes` without any event of the user.
 
     Returns:
         int64 [n], in the events' order; numbers are dense from 0.

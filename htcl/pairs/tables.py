@@ -67,9 +67,11 @@ def count_partition(rows: pa.Table, session_gap_minutes: int, max_basket_size: i
     yield from _rejects(rows.filter(pa.array(refused)), None)
     yield from _rejects(rows.take(pa.array(good[repeated])), "duplicate_event")
     kept = good[~repeated]
-    positive = kept[np.asarray(rows["positive"])[kept]]
-    events = Events(*(np.asarray(rows[name].take(pa.array(positive)), np.int64) for name in _EVENT_COLUMNS))
-    numbers = basket_numbers(events, session_gap_minutes)
+    heard = Events(*(np.asarray(rows[name].take(pa.array(kept)), np.int64) for name in _EVENT_COLUMNS))
+    positive = np.flatnonzero(np.asarray(rows["positive"])[kept])
+    # A skip also shows that the listener is there: only then do the events that please remain.
+    numbers = basket_numbers(heard, session_gap_minutes)[positive]
+    events = heard.take(positive)
     baskets = form_baskets(events, numbers, max_basket_size)
     yield from _pairs(copreference_pairs(baskets), "copreference")
     yield from _pairs(triggered_pairs(events, numbers), "triggered")

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,12 +70,13 @@ def once(events):
 def test_rows_are_the_counts_of_distinct_positive_events(events):
     found = counted(events, gap=30, cap=3)
     good = [row for row in events if row["reason"] is None]
-    positive = [row for row in once(good) if row["positive"]]
+    heard = once(good)
     columns = [
-        np.array([row[name] for row in positive], np.int64) for name in ("user", "session", "ts", "track", "trigger")
+        np.array([row[name] for row in heard], np.int64) for name in ("user", "session", "ts", "track", "trigger")
     ]
-    chosen = Events(*columns)
-    numbers = basket_numbers(chosen, 30)
+    positive = np.flatnonzero([row["positive"] for row in heard])
+    chosen = Events(*columns).take(positive)
+    numbers = basket_numbers(Events(*columns), 30)[positive]
     baskets = form_baskets(chosen, numbers, 3)
     expected = Counter()
     for source, counts in (
@@ -94,7 +96,7 @@ def test_rows_are_the_counts_of_distinct_positive_events(events):
     assert stats(found) == {
         "events": len(events),
         "positive_events": len(positive),
-        "users": len({row["user"] for row in positive}),
+        "users": len({heard[i]["user"] for i in positive}),
         "baskets": len(baskets.size),
     }
     reasons = Counter(row["reason"] for row in found["reject"])
@@ -128,6 +130,24 @@ def test_same_event_id_counts_once_even_at_another_time():
 
 def test_event_id_of_another_user_is_another_event():
     assert stats(counted([event(user=1, event=5), event(user=2, event=5)]))["positive_events"] == 2
+
+
+@pytest.mark.parametrize(
+    ("between", "pairs"),
+    [
+        ([], []),
+        ([event(ts=20 * MINUTE, track=5, session=-1, positive=False)], [(0, 1)]),
+        ([event(user=2, ts=20 * MINUTE, track=5, session=-1, positive=False)], []),
+        ([event(ts=20 * MINUTE, track=5, session=-1, positive=False, reason="bad_duration_ratio")], []),
+    ],
+    ids=["nothing", "skip", "skip of another user", "refused row"],
+)
+def test_any_event_of_the_user_keeps_a_session_open_not_positive_ones_only(between, pairs):
+    likes = [event(ts=ts * MINUTE, track=track, session=-1) for track, ts in enumerate((0, 40))]
+    found = counted(likes + between, gap=30)
+    assert [(row["a"], row["b"]) for row in found["pair"]] == pairs
+    assert stats(found)["baskets"] == 2 - len(pairs)
+    assert {row["a"] for row in found["item"]} == {0, 1}
 
 
 def test_of_a_skip_and_a_like_at_one_time_the_like_stays_in_any_order():
