@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction, CommitProperties, create_table_with_add_actions
+from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from htcl import storage
 from htcl.errors import HTCLError
@@ -44,10 +44,9 @@ class GrowingTable:
         """A fresh folder inside the table; what is written there is invisible until `commit`."""
         return storage.join(self.uri, f"{COMMIT_PREFIX}{uuid.uuid4().hex}")
 
-    def file_uris(self, version: int | None = None, partitions: Iterable[str] | None = None) -> list[str]:
-        """Data files of a version, of some partitions only where named."""
-        filters = self._filters(partitions) if partitions is not None else None
-        uris = deltalake.DeltaTable(self.uri, version=version).file_uris(filters)
+    def file_uris(self, version: int | None = None) -> list[str]:
+        """Data files of a version."""
+        uris = deltalake.DeltaTable(self.uri, version=version).file_uris()
         return [uri.removeprefix("file://") for uri in uris]
 
     def read(
@@ -63,21 +62,22 @@ class GrowingTable:
         dataset = deltalake.DeltaTable(self.uri, version=version).to_pyarrow_dataset()
         return dataset.to_table(columns=columns, filter=filter_)
 
-    def commit(self, folder: str, replace: Iterable[str] | bool, note: dict[str, str] | None = None) -> int:
+    def commit(self, folder: str, replace: Iterable[str] | bool, base: int | None = None) -> int:
         """Make the Parquet files below `folder` part of the table, in one transaction.
 
         Args:
             folder: from `new_folder`; files, below `column=value` folders if the table is partitioned.
             replace: True replaces all rows, False appends, values replace those partitions.
-            note: goes into the commit's metadata.
+            base: the version that the rows were worked out from, where that matters.
 
-        A commit that another one overtook is tried again on top of it.
+        A commit that another one overtook is tried again on top of it, unless it has a base.
 
         Returns:
             The new version.
 
         Raises:
-            HTCLError: when a file lies in a partition that is not replaced, or others keep overtaking.
+            HTCLError: when a file lies in a partition that is not replaced, others keep overtaking, or the table
+                is not at its base any more.
         """
         added = self._add_actions(folder)
         if not isinstance(replace, bool):
@@ -90,7 +90,7 @@ class GrowingTable:
                 )
         for attempt in range(COMMIT_ATTEMPTS):
             try:
-                return self._commit_once(added, replace, note)
+                return self._commit_once(added, replace, base)
             except DeltaError as error:
                 # Two first commits at once: the slower one finds the table there.
                 if not isinstance(error, CommitFailedError) and "already exists" not in str(error):
@@ -98,24 +98,26 @@ class GrowingTable:
                 time.sleep(0.1 * 2**attempt)
         raise HTCLError(f"table {self.name}: others were faster {COMMIT_ATTEMPTS} times; run the step again")
 
-    def _commit_once(self, actions: list[AddAction], replace: list[str] | bool, note: dict[str, str] | None) -> int:
-        properties = CommitProperties(custom_metadata=note or {})
+    def _commit_once(self, actions: list[AddAction], replace: list[str] | bool, base: int | None) -> int:
+        if base is not None and self.version() != base:
+            raise HTCLError(
+                f"table {self.name}: another run has changed it meanwhile (version {base} -> {self.version()}); "
+                "run the step again when that run has ended"
+            )
         schema = deltalake.Schema.from_arrow(self.schema)
         by = [self.partition_by] if self.partition_by else []
         if not self.exists():
-            create_table_with_add_actions(
-                self.uri, schema, actions, mode="error", partition_by=by, commit_properties=properties
-            )
+            create_table_with_add_actions(self.uri, schema, actions, mode="error", partition_by=by)
             return self.version()
         filters = None
         if not isinstance(replace, bool):
             filters = self._filters(replace)
         table = deltalake.DeltaTable(self.uri)
         mode = "append" if replace is False else "overwrite"
-        table.create_write_transaction([*actions], mode, schema, by, filters, commit_properties=properties)
+        table.create_write_transaction([*actions], mode, schema, by, filters)
         return self.version()
 
-    def replace_rows(self, rows: pa.Table, replace: Iterable[str] | bool = True) -> int:
+    def replace_rows(self, rows: pa.Table, replace: Iterable[str] | bool = True, base: int | None = None) -> int:
         """Write a small table from memory and commit it; see `commit`."""
         folder = self.new_folder()
         fs, path = storage.filesystem(folder)
@@ -124,7 +126,7 @@ class GrowingTable:
             partitioning = ds.partitioning(pa.schema([self.schema.field(self.partition_by)]), flavor="hive")
         if rows.num_rows:
             ds.write_dataset(rows.cast(self.schema), path, filesystem=fs, format="parquet", partitioning=partitioning)
-        return self.commit(folder, replace)
+        return self.commit(folder, replace, base)
 
     def _add_actions(self, folder: str) -> list[AddAction]:
         fs, root = storage.filesystem(self.uri)

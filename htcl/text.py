@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
+
+TextColumn = Literal["title", "artist", "album", "genre", "language", "tags", "release_date"]
+"""Columns of the catalog that describe a song; ids and paths are no text."""
+
+DEFAULT_TEXT_FIELDS: tuple[TextColumn, ...] = ("title", "artist", "album", "genre", "language", "tags")
+"""Columns that are read as text, in order, unless a configuration names others."""
 
 
 def metadata_text(row: Mapping[str, Any], fields: Sequence[str]) -> str:

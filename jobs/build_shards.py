@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -35,9 +36,9 @@ from htcl.tables import GrowingTable, replace_rejects
 LOGGER = get_logger("shards")
 
 
-def main(config: PipelineConfig, _: argparse.Namespace) -> None:
+def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
     """Bring shards, index table and rejects up to the catalog; publish the shards artifact."""
-    step = plan(config)["shards"]
+    step = plan(config, inputs=arguments.inputs)["shards"]
     if step.published:
         log(LOGGER, "already published", key=step.key)
         return
@@ -45,23 +46,40 @@ def main(config: PipelineConfig, _: argparse.Namespace) -> None:
     catalog = read_catalog(store.fetch("catalog", step.recipe.inputs["catalog"]))
     table = GrowingTable(config.workspace, "shards", SHARDS)
     wanted = _wanted(config, catalog)
+    base = table.version()
     current = table.read()
     kept = _up_to_date(config, current, wanted)
     todo = wanted.filter(pc.invert(pc.is_in(wanted["track_id"], value_set=kept["track_id"])))
     log(LOGGER, "catalog against index", tracks=len(wanted), kept=len(kept), to_decode=len(todo))
     with spark_session(config, "build_shards") as spark:
-        _build(spark, config, store, step, table, current, kept, todo)
+        _build(spark, config, store, step, Index(table, base, current, kept), todo)
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index table as it was found.
+
+    Attributes:
+        table: the growing table.
+        base: its version; -1 before the first commit.
+        current: its rows.
+        kept: those that stand for the catalog as it is, with the split of today.
+    """
+
+    table: GrowingTable
+    base: int
+    current: pa.Table
+    kept: pa.Table
+
+    @property
+    def stale(self) -> bool:
+        """Whether rows have to go or to change."""
+        order = [("track_id", "ascending")]
+        return not self.kept.sort_by(order).equals(self.current.sort_by(order))
 
 
 def _build(
-    spark: SparkSession,
-    config: PipelineConfig,
-    store: ArtifactStore,
-    step: Step,
-    table: GrowingTable,
-    current: pa.Table,
-    kept: pa.Table,
-    todo: pa.Table,
+    spark: SparkSession, config: PipelineConfig, store: ArtifactStore, step: Step, index: Index, todo: pa.Table
 ) -> None:
     started = time.monotonic()
     with store.create(step.recipe) as draft:
@@ -69,47 +87,57 @@ def _build(
         rejects = results.where("reason is not null")
         rows = rejects.select(F.col("track_id").alias("key"), "reason", "detail").toPandas().to_dict("records")
         replace_rejects(config.workspace, "audio", rows)
-        reasons = {r["reason"]: r["count"] for r in rejects.groupBy("reason").count().collect()}
-        check_reject_share(reasons, len(kept) + len(todo), config.audio.max_reject_share, "audio")
-        added = _commit(spark, table, results, current, kept, todo)
-        index = table.read()
-        if not len(index):
+        reasons = _counts(rejects, "reason")
+        check_reject_share(reasons, len(index.kept) + len(todo), config.audio.max_reject_share, "audio")
+        added = _commit(spark, index, results, todo)
+        version = index.table.version()
+        listed = index.table.read(version)
+        if not len(listed):
             raise HTCLError("audio: no file of the catalog could be decoded; see the rejects table for the reasons")
-        write_index(index, draft.path)
-        frames = int(pc.sum(index["frames"]).as_py())
+        write_index(listed, draft.path)
+        frames = int(pc.sum(listed["frames"]).as_py())
         seconds = frames * config.audio.hop_length / config.audio.sample_rate
         draft.figures = {
-            "tracks": len(index),
+            "tracks": len(listed),
             "decoded": added,
-            "kept": len(kept),
+            "kept": len(index.kept),
             "rejects": reasons,
-            "shards": len(pc.unique(index["shard"])),
+            "warnings": _counts(results.where("warning is not null"), "warning"),
+            "shards": len(pc.unique(listed["shard"])),
             "audio_hours": round(seconds / 3600, 2),
-            "bytes": int(pc.sum(index["size"]).as_py()),
+            "bytes": int(pc.sum(listed["size"]).as_py()),
         }
-        draft.tables = {"shards": table.version()}
+        draft.tables = {"shards": version}
         log(LOGGER, "shards published", seconds=time.monotonic() - started, **draft.figures)
+
+
+def _counts(rows: DataFrame, column: str) -> dict[str, int]:
+    return {row[column]: row["count"] for row in rows.groupBy(column).count().collect()}
 
 
 def _wanted(config: PipelineConfig, catalog: pa.Table) -> pa.Table:
     """Catalog rows with a tag that changes when the track's log-mel would."""
     tags = storage.list_files(audio_root(config))
     settings = fingerprint(config.audio.model_dump(exclude={"max_reject_share"}))
-    source_tags = []
-    for row in catalog.select(["audio_path", "split_group", "split"]).to_pylist():
-        path = str(PurePath(row["audio_path"]))
-        source_tags.append(fingerprint([path, tags.get(path), settings, row["split_group"], row["split"]]))
+    paths = [str(PurePath(path)) for path in catalog["audio_path"].to_pylist()]
+    source_tags = [fingerprint([path, tags.get(path), settings]) for path in paths]
     return catalog.append_column("source_tag", pa.array(source_tags, pa.string()))
 
 
 def _up_to_date(config: PipelineConfig, index: pa.Table, wanted: pa.Table) -> pa.Table:
-    """Index rows that stand for the catalog as it is and whose shard is there."""
+    """Index rows that stand for the catalog as it is and whose shard is there, one a track, with today's split."""
     folder = storage.join(config.workspace, "shards")
     present = list(storage.list_files(folder)) if storage.exists(folder) else []
-    same = pc.is_in(index["source_tag"], value_set=wanted["source_tag"])
-    there = pc.is_in(index["shard"], value_set=pa.array(present, pa.string()))
-    listed = pc.is_in(index["track_id"], value_set=wanted["track_id"])
-    return index.filter(pc.and_(pc.and_(same, there), listed))
+    there = index.filter(pc.is_in(index["shard"], value_set=pa.array(present, pa.string())))
+    once = there.group_by("track_id", use_threads=False).aggregate(
+        [(name, "first") for name in SHARDS.names if name not in ("track_id", *_OF_THE_CATALOG)]
+    )
+    once = once.rename_columns([name.removesuffix("_first") for name in once.column_names])
+    today = wanted.select(["track_id", "source_tag", *_OF_THE_CATALOG])
+    return once.join(today, ["track_id", "source_tag"], join_type="inner").select(SHARDS.names).cast(SHARDS)
+
+
+_OF_THE_CATALOG = ("split_group", "split")
 
 
 def _decode(spark: SparkSession, config: PipelineConfig, todo: pa.Table) -> DataFrame:
@@ -141,15 +169,18 @@ def _decoder(root: str, folder: str, config: PipelineConfig) -> Any:
         for batch in batches:
             rows: list[dict[str, Any]] = []
             for track in batch.to_pylist():
-                mel, refusal = _log_mel_or_refusal(root, track, audio)
-                rows += [refusal] if refusal else [asdict(e) for e in writer.add(track["track_id"], mel)]
+                mel, notes = _log_mel(root, track, audio)
+                rows += notes
+                if mel is not None:
+                    rows += [asdict(entry) for entry in writer.add(track["track_id"], mel)]
             yield _result_batch(rows)
         yield _result_batch([asdict(entry) for entry in writer.close()])
 
     return decode
 
 
-def _log_mel_or_refusal(root: str, track: dict[str, Any], audio: AudioConfig) -> tuple[Any, dict[str, Any] | None]:
+def _log_mel(root: str, track: dict[str, Any], audio: AudioConfig) -> tuple[Any, list[dict[str, Any]]]:
+    """The track's log-mel (None where it is refused), and result rows for its refusal or its warnings."""
     from htcl.audio.decode import AudioRejected, decode_audio, resolve_audio_path
     from htcl.audio.features import log_mel
 
@@ -163,7 +194,7 @@ def _log_mel_or_refusal(root: str, track: dict[str, Any], audio: AudioConfig) ->
         )
     except AudioRejected as error:
         detail = f"{track['audio_path']}: {error.detail}"
-        return None, {"track_id": track["track_id"], "reason": str(error.reason), "detail": detail}
+        return None, [{"track_id": track["track_id"], "reason": str(error.reason), "detail": detail}]
     mel = log_mel(
         decoded.samples,
         sample_rate=audio.sample_rate,
@@ -172,7 +203,7 @@ def _log_mel_or_refusal(root: str, track: dict[str, Any], audio: AudioConfig) ->
         hop_length=audio.hop_length,
         top_db=audio.top_db,
     )
-    return mel, None
+    return mel, [{"track_id": track["track_id"], "warning": text.partition(":")[0]} for text in decoded.warnings]
 
 
 _RESULT_SCHEMA = pa.schema(
@@ -185,32 +216,31 @@ _RESULT_SCHEMA = pa.schema(
         ("content_hash", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
+        ("warning", pa.string()),
     ]
 )
+"""A row for each track in a shard, each refusal and each warning."""
 
 
 def _result_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=_RESULT_SCHEMA)
 
 
-def _commit(
-    spark: SparkSession, table: GrowingTable, results: DataFrame, current: pa.Table, kept: pa.Table, todo: pa.Table
-) -> int:
+def _commit(spark: SparkSession, index: Index, results: DataFrame, todo: pa.Table) -> int:
     """Add the new rows in one transaction; rows that no longer stand for the catalog go with it."""
-    facts = ["track_id", "source_tag", "split_group", "split"]
     if not len(todo):
-        if len(kept) < len(current):
-            table.replace_rows(kept)
+        if index.stale:
+            index.table.replace_rows(index.kept, base=index.base)
         return 0
-    done = results.where("reason is null").drop("reason", "detail")
-    done = done.join(spark.createDataFrame(todo.select(facts)), "track_id").select(*SHARDS.names)
+    facts = spark.createDataFrame(todo.select(["track_id", "source_tag", *_OF_THE_CATALOG]))
+    done = results.where("shard is not null").drop("reason", "detail", "warning")
+    done = done.join(facts, "track_id").select(*SHARDS.names)
     added = done.count()
-    stale = len(kept) < len(current)
-    if stale and len(kept):
-        done = done.unionByName(spark.createDataFrame(kept.select(SHARDS.names)))
-    folder = table.new_folder()
+    if index.stale and len(index.kept):
+        done = done.unionByName(spark.createDataFrame(index.kept))
+    folder = index.table.new_folder()
     done.coalesce(1).write.parquet(folder)
-    table.commit(folder, replace=stale)
+    index.table.commit(folder, replace=index.stale, base=index.base)
     return added
 
 

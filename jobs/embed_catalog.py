@@ -9,6 +9,7 @@ in one transaction.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,16 +34,19 @@ from htcl.text import metadata_text, text_hash
 
 LOGGER = get_logger("embeddings")
 
+PROCESSOR_FILE = "preprocessor_config.json"
+"""Of a model folder; HTCLProcessor, which writes it, would bring torch into the driver."""
+
 
 def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
     """Embed what is missing for both models and publish the embeddings artifact."""
-    step = plan(config, arguments.champion, fine_tune=not arguments.no_fine_tune)["embeddings"]
+    step = plan(config, arguments.champion, not arguments.no_fine_tune, arguments.inputs)["embeddings"]
     if step.published:
         log(LOGGER, "already published", key=step.key)
         return
     store = ArtifactStore(config.workspace)
     inputs = step.recipe.inputs
-    songs = _songs(config, store, inputs)
+    songs = _songs(store, inputs)
     with spark_session(config, "embed_catalog") as spark, store.create(step.recipe) as draft:
         for stage in ("stage1", "stage2"):
             folder = store.fetch(stage, inputs[stage])
@@ -51,10 +55,10 @@ def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
         draft.tables = {"embeddings": table.version()}
 
 
-def _songs(config: PipelineConfig, store: ArtifactStore, inputs: dict[str, str]) -> pa.Table:
-    """Index rows with their text and its hash."""
+def _songs(store: ArtifactStore, inputs: dict[str, str]) -> pa.Table:
+    """Index rows with the text that the model reads and its hash."""
     index = read_index(store.fetch("shards", inputs["shards"]))
-    fields = config.model.text_fields
+    fields = json.loads((store.fetch("stage2", inputs["stage2"]) / PROCESSOR_FILE).read_text())["text_fields"]
     catalog = read_catalog(store.fetch("catalog", inputs["catalog"]), list(dict.fromkeys(["track_id", *fields])))
     described = catalog.take(pa.array(rows_of(catalog, index["track_id"]))).select(fields).to_pylist()
     texts = [metadata_text(row, fields) for row in described]
@@ -69,6 +73,7 @@ def _embed(
     started = time.monotonic()
     schema = _schema(folder)
     table = GrowingTable(config.workspace, "embeddings", schema, partition_by="model_id")
+    base = table.version()
     current = table.read(filter_=pc.field("model_id") == model_id)
     identity = ["track_id", "content_hash"] + (["text_hash"] if stage == "stage2" else [])
     kept = current.filter(pc.is_in(_joined(current, identity), value_set=_joined(songs, identity)))
@@ -85,9 +90,9 @@ def _embed(
             if len(kept) < len(current) and len(kept):
                 rows = rows.unionByName(spark.createDataFrame(kept.select(_COLUMNS)))
             rows.write.parquet(storage.join(target, f"model_id={model_id}"))
-        table.commit(target, replace=[model_id] if len(kept) < len(current) else False)
+        table.commit(target, replace=[model_id] if len(kept) < len(current) else False, base=base)
     elif len(kept) < len(current):
-        table.replace_rows(kept, replace=[model_id])
+        table.replace_rows(kept, replace=[model_id], base=base)
     seconds = time.monotonic() - started
     log(LOGGER, "embedded", stage=stage, model=model_id, seconds=seconds, **figures)
     return {**figures, "seconds": round(seconds, 1)}
@@ -102,8 +107,6 @@ def _joined(table: pa.Table, columns: list[str]) -> Any:
 
 
 def _schema(folder: Path) -> pa.Schema:
-    import json
-
     return embeddings_schema(int(json.loads((folder / "config.json").read_text())["projection_sizes"][-1]))
 
 

@@ -18,7 +18,8 @@ def resolve_audio_path(audio_root: str, audio_path: str) -> str:
 
     Raises:
         AudioRejected: `path_traversal` for absolute paths and URIs, `..`, null bytes, backslashes, an empty
-            path, and, on local disks, symbolic links that lead out of the root.
+            path, and, on local disks, symbolic links that lead out of the root; `unreadable` for links that
+            lead to themselves.
     """
     parts = PurePosixPath(audio_path).parts
     forbidden = audio_path.startswith("/") or ".." in parts or any(mark in audio_path for mark in "\0\\")
@@ -31,7 +32,10 @@ def resolve_audio_path(audio_root: str, audio_path: str) -> str:
     if "://" in root_uri:
         return f"{root_uri.rstrip('/')}/{'/'.join(parts)}"
     root = Path(root_uri).resolve()
-    path = (root / audio_path).resolve()
+    try:
+        path = (root / audio_path).resolve()
+    except (OSError, RuntimeError) as error:
+        raise AudioRejected(RejectReason.UNREADABLE, f"audio_path {audio_path!r} cannot be followed: {error}") from None
     if not path.is_relative_to(root):
         raise AudioRejected(
             RejectReason.PATH_TRAVERSAL,

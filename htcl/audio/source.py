@@ -1,5 +1,6 @@
 """Open an audio source, and watch the bytes that the decoder reads from it."""
 
+import errno
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,8 @@ def open_audio(source: str | Path | BinaryIO) -> Iterator[BinaryIO]:
     """Open a local path, an fsspec URI or an already open seekable file (which is left open).
 
     Raises:
-        AudioRejected: `missing_file`; `unreadable` for folders, devices and missing permissions. Other I/O
-            errors (a network that fails) are raised as they are: they say nothing about the file, so retry.
+        AudioRejected: `missing_file`; `unreadable` for folders, devices, missing permissions, impossible names.
+            Other I/O errors (a network that fails) are raised as they are: they say nothing about the file.
     """
     if not isinstance(source, (str, Path)):
         yield source
@@ -33,6 +34,10 @@ def open_audio(source: str | Path | BinaryIO) -> Iterator[BinaryIO]:
         raise AudioRejected(RejectReason.MISSING_FILE, f"no file at {source}") from error
     except PermissionError as error:
         raise AudioRejected(RejectReason.UNREADABLE, f"no permission to read {source}") from error
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        raise AudioRejected(RejectReason.UNREADABLE, f"{source}: {error.strerror}") from error
     with file:
         yield file
 

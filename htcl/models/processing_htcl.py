@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
 
 from htcl.audio import features
 from htcl.models.configuration_htcl import HTCLAudioConfig
+from htcl.text import DEFAULT_TEXT_FIELDS
 
 PROCESSOR_FILE = "preprocessor_config.json"
 
@@ -24,6 +25,7 @@ class HTCLProcessor:
         tokenizer: of the text encoder.
         audio_config: numbers of the log-mel; by default the published ones.
         max_tokens: texts are cut after this many tokens.
+        text_fields: catalog columns that the model was trained to read as text, in order (see htcl.text).
         reference_parity: pad each song to full length and normalise over the padding, as the authors do.
     """
 
@@ -33,11 +35,13 @@ class HTCLProcessor:
         audio_config: HTCLAudioConfig | None = None,
         *,
         max_tokens: int = 128,
+        text_fields: Sequence[str] = DEFAULT_TEXT_FIELDS,
         reference_parity: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.audio_config = audio_config if audio_config is not None else HTCLAudioConfig()
         self.max_tokens = max_tokens
+        self.text_fields = list(text_fields)
         self.reference_parity = reference_parity
 
     def __call__(
@@ -148,6 +152,7 @@ class HTCLProcessor:
             "processor_class": type(self).__name__,
             "audio_config": self.audio_config.to_dict(),
             "max_tokens": self.max_tokens,
+            "text_fields": self.text_fields,
             "reference_parity": self.reference_parity,
         }
         (Path(folder) / PROCESSOR_FILE).write_text(json.dumps(values, indent=2) + "\n")
@@ -167,5 +172,6 @@ class HTCLProcessor:
             AutoTokenizer.from_pretrained(folder),
             HTCLAudioConfig(**values["audio_config"]),
             max_tokens=values["max_tokens"],
+            text_fields=values["text_fields"],
             reference_parity=values["reference_parity"],
         )

@@ -48,10 +48,18 @@ def build_index(config: PipelineConfig, step: Step) -> None:
         HTCLError: naming the setting when FAISS does not take the factory string.
     """
     store = ArtifactStore(config.workspace)
-    embeddings = store.manifest("embeddings", step.recipe.inputs["embeddings"])
-    model_id = embeddings["inputs"]["stage2"]
-    tracks, vectors, _ = read_embeddings(config.workspace, model_id, embeddings["tables"]["embeddings"])
     factory = config.search.index_factory
+    with store.create(step.recipe) as draft:
+        embeddings = store.manifest("embeddings", step.recipe.inputs["embeddings"])
+        model_id = embeddings["inputs"]["stage2"]
+        tracks, vectors, _ = read_embeddings(config.workspace, model_id, embeddings["tables"]["embeddings"])
+        faiss.write_index(_filled(factory, vectors), str(draft.path / INDEX_FILE))
+        pq.write_table(pa.table({"track_id": tracks}), draft.path / TRACKS_FILE)
+        draft.figures = {"songs": len(tracks), "dimension": vectors.shape[1], "factory": factory, "model": model_id}
+    log(get_logger("index"), "index published", songs=len(tracks), factory=factory)
+
+
+def _filled(factory: str, vectors: Float32) -> Any:
     try:
         index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
         if not index.is_trained:
@@ -59,12 +67,8 @@ def build_index(config: PipelineConfig, step: Step) -> None:
         index.add(vectors)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1]
-        raise HTCLError(f"search.index_factory: FAISS refuses {factory!r} for {len(tracks)} songs: {reason}") from None
-    with store.create(step.recipe) as draft:
-        faiss.write_index(index, str(draft.path / INDEX_FILE))
-        pq.write_table(pa.table({"track_id": tracks}), draft.path / TRACKS_FILE)
-        draft.figures = {"songs": len(tracks), "dimension": vectors.shape[1], "factory": factory, "model": model_id}
-    log(get_logger("index"), "index published", songs=len(tracks), factory=factory)
+        raise HTCLError(f"search.index_factory: FAISS refuses {factory!r} for {len(vectors)} songs: {reason}") from None
+    return index
 
 
 class SongIndex:

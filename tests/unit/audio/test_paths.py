@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from htcl.audio.decode import AudioRejected, RejectReason, resolve_audio_path
+from htcl.audio.decode import AudioRejected, RejectReason, decode_audio, resolve_audio_path
 
 
 def test_local_and_remote_roots(tmp_path: Path) -> None:
@@ -42,3 +42,11 @@ def test_symbolic_links(tmp_path: Path) -> None:
     assert resolve_audio_path(str(root), "inside/a.ogg") == str(root / "real" / "a.ogg")
     with pytest.raises(AudioRejected, match="outside the audio root"):
         resolve_audio_path(str(root), "outside/a.ogg")
+
+
+def test_a_link_to_itself_and_a_name_that_is_too_long_cost_one_file(tmp_path: Path) -> None:
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    for name in ("loop.wav", "a" * 300 + ".wav"):
+        with pytest.raises(AudioRejected) as caught:
+            decode_audio(resolve_audio_path(str(tmp_path), name))
+        assert caught.value.reason == RejectReason.UNREADABLE
