@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
+
+_PAIR = re.compile(r'(\w+)=("[^"]*"|\S*)')
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -33,6 +37,39 @@ def _quote(value: Any) -> str:
     return text if plain else '"' + " ".join(text.replace('"', "'").splitlines()) + '"'
 
 
+@dataclass(frozen=True)
+class LogLine:
+    """One log line of htcl, as another process reads it.
+
+    Attributes:
+        level: info, error, …
+        step: what logged it.
+        message: the event.
+        fields: its figures, as text.
+    """
+
+    level: str
+    step: str
+    message: str
+    fields: dict[str, str]
+
+    @property
+    def text(self) -> str:
+        """Event and figures, as `log` hands them to other handlers."""
+        return f"{self.message} {_logfmt(self.fields)}".strip()
+
+
+def parse_line(line: str) -> LogLine | None:
+    """Read a line that `LogfmtFormatter` wrote; None for any other."""
+    if not line.startswith("ts="):
+        return None
+    pairs = {key: value.strip('"') for key, value in _PAIR.findall(line)}
+    if not {"level", "step", "msg"} <= pairs.keys():
+        return None
+    fields = {key: value for key, value in pairs.items() if key not in ("ts", "level", "step", "msg")}
+    return LogLine(pairs["level"], pairs["step"], pairs["msg"], fields)
+
+
 def setup_logging(level: int = logging.INFO) -> None:
     """Send the log lines of htcl to standard error; called once by every entry point."""
     handler = logging.StreamHandler(sys.stderr)
@@ -58,7 +95,16 @@ def get_logger(step: str) -> logging.Logger:
 
 def log(logger: logging.Logger, message: str, **fields: Any) -> None:
     """Log one event at level info with its figures as fields; other handlers see them in the message."""
-    logger.info(f"{message} {_logfmt(fields)}".strip(), extra={"event": message, "fields": fields})
+    _log(logger, logging.INFO, message, fields)
+
+
+def log_error(logger: logging.Logger, message: str, **fields: Any) -> None:
+    """Log one event at level error, as `log` does at level info."""
+    _log(logger, logging.ERROR, message, fields)
+
+
+def _log(logger: logging.Logger, level: int, message: str, fields: dict[str, Any]) -> None:
+    logger.log(level, f"{message} {_logfmt(fields)}".strip(), extra={"event": message, "fields": fields})
 
 
 class Progress:

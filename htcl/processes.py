@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from htcl.errors import HTCLError
 
 GRACE_SECONDS = 8.0
-"""Between SIGTERM and SIGKILL."""
+"""Between SIGTERM and SIGKILL, for a process that starts no sessions of its own."""
 
-_live: set[int] = set()
+OUTER_GRACE_SECONDS = 30.0
+"""The same for a process that itself ends sessions when it gets SIGTERM: it needs longer than they do."""
+
+_KILL_SECONDS = 2.0
+_PR_SET_PDEATHSIG = 1
+
+_live: dict[int, float] = {}  # leader of a session -> its grace
+_closed = threading.Event()
 _lock = threading.Lock()
+# Looked up here, because a forked child of a process with threads must not import or allocate much.
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def run_process(
@@ -25,42 +37,32 @@ def run_process(
     on_line: Callable[[str], None],
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    grace_seconds: float = GRACE_SECONDS,
 ) -> tuple[int, list[str]]:
     """Run a command in a session of its own and hand over its output line by line.
 
-    Whatever ends the wait - an error, Ctrl-C, a cancelled flow - ends every process of that session too.
+    Whatever ends the wait - an error, Ctrl-C, a cancelled flow - ends every process of its process group too.
+    On Linux a parent that is killed without a chance to do so ends the command as well: the kernel sends the
+    command (not what it started) SIGTERM when the thread that called this function is gone. The calling thread
+    lives until the command has ended, so nothing else triggers it.
 
     Args:
         command: program and arguments.
         on_line: called with each line of standard output and error.
         env: added to this process's environment.
         cwd: working directory.
+        grace_seconds: between SIGTERM and SIGKILL; a command that ends processes of its own needs more than they.
 
     Returns:
         (exit code, the last 40 lines).
 
     Raises:
-        HTCLError: when the program cannot be started.
+        HTCLError: when the program cannot be started, or `end_live_sessions` has been called.
     """
-    try:
-        process = subprocess.Popen(
-            list(command),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            env={**os.environ, **(env or {})},
-            cwd=cwd,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise HTCLError(f"cannot start {command[0]}: {error.strerror} ({error.filename})") from None
+    process = _start(command, env, cwd, grace_seconds)
     tail: deque[str] = deque(maxlen=40)
     assert process.stdout is not None
-    with _lock:
-        _live.add(process.pid)
-    watcher = threading.Thread(target=_end_orphans, args=(process,), daemon=True)
+    watcher = threading.Thread(target=_end_orphans, args=(process, grace_seconds), daemon=True)
     watcher.start()
     try:
         for line in process.stdout:
@@ -68,37 +70,101 @@ def run_process(
             on_line(tail[-1])
         code = process.wait()
     finally:
-        end_session(process.pid)
+        _end_groups([process.pid], grace_seconds)
         process.wait()
         with _lock:
-            _live.discard(process.pid)
+            _live.pop(process.pid, None)
     return code, list(tail)
 
 
-def _end_orphans(process: subprocess.Popen[str]) -> None:
+def end_live_sessions() -> None:
+    """End what `run_process` runs in any thread, all at once, and start nothing more until `allow_sessions`.
+
+    For a cancelled run: a signal reaches only the main thread, and the others must not go on to their next command.
+    """
+    with _lock:
+        _closed.set()
+        live = dict(_live)
+    _end_groups(live, max(live.values(), default=0.0))
+
+
+def allow_sessions() -> None:
+    """Let `run_process` start commands again: a new run begins in this process."""
+    _closed.clear()
+
+
+def _start(
+    command: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None, grace_seconds: float
+) -> subprocess.Popen[str]:
+    # Under the lock, so that end_live_sessions either sees the new process or keeps it from starting.
+    with _lock:
+        if _closed.is_set():
+            raise HTCLError(f"the run is being ended; {Path(command[0]).name} is not started")
+        try:
+            process = subprocess.Popen(
+                list(command),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+                env={**os.environ, **(env or {})},
+                cwd=cwd,
+                start_new_session=True,
+                preexec_fn=_end_with(os.getpid()),  # noqa: PLW1509  (it makes two system calls)
+            )
+        except OSError as error:
+            raise HTCLError(f"cannot start {command[0]}: {error.strerror} ({error.filename})") from None
+        _live[process.pid] = grace_seconds
+    return process
+
+
+def _end_with(parent: int) -> Callable[[], None] | None:
+    """What a forked child runs so that SIGTERM reaches it when its parent thread dies; None where Linux is not."""
+    if _libc is None:
+        return None
+    prctl = _libc.prctl
+
+    def arrange() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(128 + signal.SIGTERM)
+
+    return arrange
+
+
+def _end_orphans(process: subprocess.Popen[str], grace_seconds: float) -> None:
     # A launcher can die before its ranks do, and they hold the pipe that is read until its end.
     process.wait()  # this also reaps the leader, which would else keep its group alive
-    end_session(process.pid)
+    _end_groups([process.pid], grace_seconds)
 
 
-def end_live_sessions() -> None:
-    """End what `run_process` runs in any thread: a signal reaches only the main one."""
-    with _lock:
-        pids = list(_live)
-    for pid in pids:
-        end_session(pid)
+def _end_groups(leaders: Iterable[int], grace_seconds: float) -> None:
+    """End every process of the process groups that `leaders` lead: SIGTERM to all, then SIGKILL to who is left.
 
-
-def end_session(pid: int) -> None:
-    """End every process of the session that `pid` leads: SIGTERM, then SIGKILL after a grace period."""
-    for sign, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 2.0)):
-        if not _signal_group(pid, sign):
-            return
+    A process that left its group, by a session or group of its own, is not reached.
+    """
+    left = list(leaders)
+    for sign, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, _KILL_SECONDS)):
+        left = [pid for pid in left if _signal_group(pid, sign)]
         deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            if not _signal_group(pid, 0):
-                return
+        while left and time.monotonic() < deadline:
             time.sleep(0.05)
+            left = [pid for pid in left if _runs(pid)]
+
+
+def _runs(leader: int) -> bool:
+    """Whether a group has a process that is no zombie: where init reaps late or never, those stay for long."""
+    if not _signal_group(leader, 0):
+        return False
+    if _libc is None:
+        return True
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            state, _, group = status.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if int(group) == leader and state != "Z":
+                return True
+    return False
 
 
 def _signal_group(pid: int, sign: int) -> bool:

@@ -1,24 +1,34 @@
-"""Starts the ranks of a training stage with the DeepSpeed launcher and judges how they ended."""
+"""Starts the ranks of a training stage with DeepSpeed's launcher and judges how they ended."""
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
 import os
+import re
+import shutil
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from htcl import storage
 from htcl.artifacts import ArtifactStore
-from htcl.config import PipelineConfig
+from htcl.config import PipelineConfig, fingerprint
 from htcl.config_file import save_config
 from htcl.errors import HTCLError
+from htcl.logs import parse_line
 from htcl.plan import Step
 from htcl.processes import run_process
 
 MARKER = "complete"
 """Rank 0 writes it last; it decides, not the exit code: a killed launcher exits with 0."""
+CONFIG_FILE, RECIPE_FILE = "config.yaml", "recipe.json"
+"""What the ranks find in the work folder."""
 
 
 def run_stage(config: PipelineConfig, step: Step, on_line: Callable[[str], None]) -> None:
@@ -32,38 +42,62 @@ def run_stage(config: PipelineConfig, step: Step, on_line: Callable[[str], None]
         on_line: gets every output line of every rank.
 
     Raises:
-        HTCLError: when the ranks ended without finishing the model.
+        HTCLError: when the ranks ended without finishing the model: the sentence of the rank that knows the cause.
     """
     work = _work_folder(config, step)
-    work.mkdir(parents=True, exist_ok=True)
+    cause = Cause()
+
+    def read(line: str) -> None:
+        cause.read(line)
+        on_line(line)
+
     with ArtifactStore(config.workspace).create(step.recipe) as draft:
-        path = save_config(config, work / "config.yaml")
-        command = _command(config, step, path, draft.path, work)
-        code, tail = run_process(command, on_line, env=_environment(config))
+        save_config(config, work / CONFIG_FILE)
+        # The ranks do not plan for themselves: what arrived in the inputs meanwhile belongs to the next run.
+        (work / RECIPE_FILE).write_text(json.dumps(asdict(step.recipe)))
+        command = _command(config, draft.path, work)
+        code, tail = run_process(command, read, env=_environment(config))
         if not (draft.path / MARKER).exists():
-            raise HTCLError(
-                f"{step.name}: training ended with exit code {code} before the model was written: {_last_error(tail)}"
-            )
+            raise HTCLError(cause.describe(step.name, code, tail))
         (draft.path / MARKER).unlink()
         draft.figures = {"processes": config.training.processes}
-    _clean(work)
+    shutil.rmtree(work, ignore_errors=True)  # checkpoints have served once the model is published
 
 
 def _work_folder(config: PipelineConfig, step: Step) -> Path:
-    """Folder for checkpoints and metrics while the stage runs; local, and shared by all hosts."""
+    """Make the folder for checkpoints and metrics while the stage runs.
+
+    It lies in the workspace, or, where that is no local path, in the user's own folder for temporary files on this
+    host; the ranks find out for themselves whether they all see it (see `check_shared_storage`).
+
+    Raises:
+        HTCLError: when that temporary folder is not the user's alone.
+    """
     root = config.workspace
-    base = storage.local_path(root) if storage.is_local(root) else Path(tempfile.gettempdir()) / "htcl-training"
-    return base / "training" / f"{step.name}-{step.key}"
+    base = storage.local_path(root) / "training" if storage.is_local(root) else _private_folder(root)
+    work = base / f"{step.name}-{step.key}"
+    work.mkdir(parents=True, exist_ok=True)
+    return work
 
 
-def _command(config: PipelineConfig, step: Step, config_path: Path, out: Path, work: Path) -> list[str]:
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner"]
-    launcher += ["--no_local_rank", "--log_level", "warning", "--num_gpus", str(config.training.processes)]
-    launcher += ["--master_port", str(_free_port())]
-    arguments = ["--config", str(config_path), "--stage", step.name, "--out", str(out), "--work", str(work)]
-    if champion := step.recipe.inputs.get("champion"):
-        arguments += ["--champion", champion]
-    return [*launcher, "--module", "htcl.training.worker", *arguments]
+def _private_folder(workspace: str) -> Path:
+    """A folder of this workspace below the user's own, which nobody else can read or have made for them."""
+    own = Path(tempfile.gettempdir()) / f"htcl-training-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        own.mkdir(mode=0o700)
+    found = own.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise HTCLError(f"{own} is open to other users; remove it, or set TMPDIR to a folder of your own")
+    return own / fingerprint(workspace)
+
+
+def _command(config: PipelineConfig, out: Path, work: Path) -> list[str]:
+    # The launcher of one host, without the runner before it: that one dies of a SIGTERM and leaves the ranks behind.
+    ranks = {"localhost": list(range(config.training.processes))}
+    launcher = [sys.executable, "-u", "-m", "deepspeed.launcher.launch"]
+    launcher += ["--world_info", base64.urlsafe_b64encode(json.dumps(ranks).encode()).decode()]
+    launcher += ["--no_local_rank", "--log_level", "warning", "--master_port", str(_free_port())]
+    return [*launcher, "--module", "htcl.training.worker", "--out", str(out), "--work", str(work)]
 
 
 def _environment(config: PipelineConfig) -> dict[str, str]:
@@ -82,18 +116,43 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _last_error(tail: list[str]) -> str:
-    """The line that most likely names the cause: ours first, else the last exception."""
-    ours = [line for line in tail if "level=error" in line]
-    raised = [line for line in tail if "Error" in line and not line.startswith((" ", "\t"))]
-    for found in (ours, raised, tail):
-        if found:
-            return found[-1].strip()
-    return "no output"
+_TRACEBACK = "Traceback (most recent call last):"
+_RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*[a-z]\w*(?:: .*)?")
+"""The last line of a traceback: `pyarrow.lib.ArrowInvalid: message`, `KeyboardInterrupt`."""
 
 
-def _clean(work: Path) -> None:
-    """Checkpoints have served once the model is published."""
-    import shutil
+class Cause:
+    """Finds out why the ranks ended from what they print; their tracebacks together outgrow a tail of the output."""
 
-    shutil.rmtree(work, ignore_errors=True)
+    def __init__(self) -> None:
+        self._sentence = self._exception = self._raised = ""
+        self._tracebacks = 0
+
+    def read(self, line: str) -> None:
+        """Take in the next output line of any rank."""
+        logged = parse_line(line)
+        if logged is None:
+            self._read_traceback(line)
+        elif logged.level == "error":
+            # One rank's error soon becomes a lost connection on the others: the first is the cause.
+            rank = f" (rank {logged.fields['rank']})" if "rank" in logged.fields else ""
+            if name := logged.fields.get("exception"):
+                self._exception = self._exception or f"{name}: {logged.message}".rstrip(": ") + rank
+            else:
+                self._sentence = self._sentence or logged.message
+
+    def _read_traceback(self, line: str) -> None:
+        line = re.sub(r"^\[rank\d+\]: ?", "", line)  # torch puts it before the lines of a traceback
+        if line.startswith(_TRACEBACK):
+            self._tracebacks += 1
+        elif self._tracebacks and _RAISED.fullmatch(line.rstrip()):
+            self._tracebacks -= 1
+            self._raised = line.strip()
+
+    def describe(self, step: str, code: int, tail: list[str]) -> str:
+        """One sentence: what an HTCLError said, else the exception or the last line with the exit code."""
+        if self._sentence:
+            return self._sentence if self._sentence.startswith(f"{step}: ") else f"{step}: {self._sentence}"
+        last = next((line.strip() for line in reversed(tail) if line.strip()), "no output")
+        reason = self._exception or self._raised or last
+        return f"{step}: training ended with exit code {code} before the model was written: {reason}"

@@ -8,6 +8,7 @@ import resource
 import shutil
 import socket
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import deepspeed
 import numpy as np
 import torch
 import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
+from torch import Tensor
 
 from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig, StageConfig
@@ -24,11 +27,17 @@ from htcl.logs import get_logger, log
 from htcl.models import HTCLModel, HTCLProcessor
 from htcl.plan import Step
 from htcl.shards.index import read_index
-from htcl.storage import join
+from htcl.storage import join, write_bytes
 from htcl.training.card import METRICS_FILE, write_model_card
 from htcl.training.data import Samples, Schedule, Songs, batches, stage1_samples, stage2_samples
 from htcl.training.launch import MARKER
 from htcl.training.stages import StageModule, load_model, logit_scales, new_stage1, parameter_groups, set_dropout
+
+TAG = "step-"
+"""Starts the folder name of a checkpoint, before its step."""
+LATEST = "latest"
+"""Beside the checkpoints: the folder name of the newest that all ranks have written."""
+KEPT_CHECKPOINTS = 2
 
 
 def train(config: PipelineConfig, step: Step, out: Path, work: Path) -> None:
@@ -44,9 +53,11 @@ def train(config: PipelineConfig, step: Step, out: Path, work: Path) -> None:
         HTCLError: too few samples, storage that is not shared.
     """
     stage: StageConfig = config.stage1 if step.name == "stage1" else config.stage2
-    epochs = config.nightly.epochs if "champion" in step.recipe.inputs else stage.epochs
+    epochs = int(step.recipe.section[step.name]["epochs"])  # a fine-tune has fewer than the stage
     timeout = timedelta(seconds=config.training.collective_timeout_seconds)
     deepspeed.init_distributed(timeout=timeout, verbose=False)
+    # DeepSpeed chooses the rank's GPU with the engine, which is after the first collective.
+    get_accelerator().set_device(int(os.environ.get("LOCAL_RANK", "0")))
     torch.manual_seed(config.training.seed)
     check_shared_storage(work)
     store = ArtifactStore(config.workspace)
@@ -64,7 +75,7 @@ def train(config: PipelineConfig, step: Step, out: Path, work: Path) -> None:
             f"{step.name}.global_batch_size (now {stage.global_batch_size})"
         )
     catalog = store.fetch("catalog", step.recipe.inputs["catalog"])
-    songs = Songs(join(config.workspace, "shards"), index, catalog, config.model.text_fields, processor)
+    songs = Songs(join(config.workspace, "shards"), index, catalog, processor.text_fields, processor)
     engine = _engine(config, stage, model)
     _run(config, step, engine, schedule, songs, work)
     _save(config, step, engine, model, processor, schedule, out, work)
@@ -117,10 +128,11 @@ def _engine(config: PipelineConfig, stage: StageConfig, model: HTCLModel) -> Any
         "gradient_clipping": training.gradient_clipping,
         "zero_optimization": {"stage": training.zero_stage},
         "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": training.precision == "bf16"},
         "steps_per_print": 10**9,
     }
-    engine, *_ = deepspeed.initialize(model=StageModule(model), optimizer=optimizer, config=settings)
+    # DeepSpeed's own bf16 rounds the weights that are published; its torch_autocast rounds what ranks exchange.
+    module = StageModule(model, bf16=training.precision == "bf16")
+    engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
     return engine
 
 
@@ -147,20 +159,20 @@ def _run(config: PipelineConfig, step: Step, engine: Any, schedule: Schedule, so
     for number, rows, inputs in batches(schedule, songs, first):
         waited += time.monotonic() - last
         _seed_step(training.seed, number)
-        loss, terms = engine(inputs, torch.from_numpy(rows))
+        loss, terms = engine(*to_device((inputs, torch.from_numpy(rows)), engine.device))
         engine.backward(loss)
         done = number + 1
-        logged = rank0 and (done % training.log_every_steps == 0 or done == schedule.total_steps)
-        norm = _gradient_norm(engine) if logged else 0.0
+        logged = done % training.log_every_steps == 0 or done == schedule.total_steps
+        norm = _gradient_norm(engine) if logged and rank0 else 0.0
         engine.step()
-        if logged:
+        losses = mean_over_ranks({"loss": loss, **terms}) if logged else {}
+        if logged and rank0:
             now = time.monotonic()
             rate = (done - since) / (now - started)
             record = {
                 "global_step": done,
                 "total": schedule.total_steps,
-                "loss": float(loss.detach()),
-                **{name: float(term) for name, term in terms.items()},
+                **losses,
                 **logit_scales(engine.module.model),
                 "lr": engine.optimizer.param_groups[-1]["lr"],
                 "grad_norm": norm,
@@ -173,8 +185,29 @@ def _run(config: PipelineConfig, step: Step, engine: Any, schedule: Schedule, so
             with metrics.open("a") as lines:
                 lines.write(json.dumps(record) + "\n")
         if done % training.checkpoint_every_steps == 0 and done < schedule.total_steps:
-            engine.save_checkpoint(str(checkpoints), tag=f"step-{done}", client_state={"step": done})
+            _save_checkpoint(engine, checkpoints, done)
         last = time.monotonic()
+
+
+def to_device(batch: Any, device: torch.device | str) -> Any:
+    """A batch with every tensor of it on a device; dictionaries, lists and tuples are followed."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch
+
+
+def mean_over_ranks(figures: dict[str, Tensor]) -> dict[str, float]:
+    """Average figures, each [], over ranks, so that they do not depend on how many there are.
+
+    All ranks must call it, with the same names.
+    """
+    values = torch.stack([figure.detach().float() for figure in figures.values()])
+    dist.all_reduce(values)
+    return dict(zip(figures, (values / dist.get_world_size()).tolist(), strict=True))
 
 
 def _seed_step(seed: int, step: int) -> None:
@@ -192,11 +225,29 @@ def _gradient_norm(engine: Any) -> float:
     return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
 
 
+def _save_checkpoint(engine: Any, checkpoints: Path, step: int) -> None:
+    """Save the newest checkpoint and drop all but it and the one before."""
+    # DeepSpeed would name it the latest before the other ranks have written their parts.
+    engine.save_checkpoint(str(checkpoints), tag=f"{TAG}{step}", client_state={"step": step}, save_latest=False)
+    if dist.get_rank() == 0:  # the call above ended with a barrier: all parts are there
+        write_bytes(str(checkpoints / LATEST), f"{TAG}{step}".encode())
+        prune_checkpoints(checkpoints, step)
+
+
+def prune_checkpoints(checkpoints: Path, step: int) -> None:
+    """Keep the checkpoints of `step` and of the one before; what lies beyond `step` a crash left half-written."""
+    steps = {int(path.name.removeprefix(TAG)): path for path in checkpoints.glob(f"{TAG}*")}
+    kept = sorted(number for number in steps if number <= step)[-KEPT_CHECKPOINTS:]
+    for number in steps.keys() - set(kept):
+        shutil.rmtree(steps[number])
+
+
 def _resume(engine: Any, checkpoints: Path) -> int:
     """The step to go on from: that of the newest checkpoint, or 0."""
-    if not (checkpoints / "latest").exists():
+    latest = checkpoints / LATEST
+    if not latest.exists():
         return 0
-    path, state = engine.load_checkpoint(str(checkpoints))
+    path, state = engine.load_checkpoint(str(checkpoints), tag=latest.read_text())
     return int(state["step"]) if path else 0
 
 
@@ -218,8 +269,6 @@ def _save(
     work: Path,
 ) -> None:
     if dist.get_rank() == 0:
-        if config.training.precision == "bf16":
-            torch.nn.Module.to(model, torch.float32)
         model.train(False)
         model.save_pretrained(out)
         processor.save_pretrained(out)

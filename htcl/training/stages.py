@@ -61,6 +61,7 @@ def new_stage1(config: PipelineConfig) -> tuple[HTCLModel, HTCLProcessor]:
         tokenizer,
         model.config.audio_config,  # type: ignore[arg-type]
         max_tokens=sizes.text_max_tokens,
+        text_fields=sizes.text_fields,
         reference_parity=sizes.reference_parity,
     )
     return model, processor
@@ -97,15 +98,21 @@ def _model_config(sizes: ModelConfig, config: PipelineConfig) -> HTCLConfig:
 
 
 class StageModule(nn.Module):
-    """A model and its stage's loss as one forward, as DeepSpeed wants it."""
+    """A model and its stage's loss as one forward, as DeepSpeed wants it.
 
-    def __init__(self, model: HTCLModel) -> None:
+    Args:
+        model: of either stage, with float32 weights.
+        bf16: compute the embeddings in bfloat16 where torch's autocast holds that to be safe; weights, gradients
+            and the loss stay float32.
+    """
+
+    def __init__(self, model: HTCLModel, bf16: bool = False) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._bf16 = model, bf16
         self._frozen_text: dict[int, Tensor] = {}
 
     def forward(self, inputs: dict[str, Tensor], songs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of this rank's rows, and its terms.
+        """Loss of this rank's rows, and its terms, each [] float32.
 
         Args:
             inputs: model inputs of the songs [rows] (stage 1) or of anchors, then positives [2 x rows].
@@ -113,11 +120,12 @@ class StageModule(nn.Module):
         """
         model = self.model
         parity = bool(model.config.reference_parity)
-        audio = model.get_audio_features(inputs["input_features"], inputs["attention_mask"])
-        text = model.text_mlp(self._pooled_text(inputs, songs.T.flatten()))
-        if model.config.stage == 1:
+        with torch.autocast(songs.device.type, torch.bfloat16, enabled=self._bf16):
+            audio = model.get_audio_features(inputs["input_features"], inputs["attention_mask"])
+            text = model.text_mlp(self._pooled_text(inputs, songs.T.flatten()))
+            fusion = model.get_fusion_features(audio, text) if model.config.stage == 2 else None
+        if fusion is None:
             return stage1_loss(audio, text, model.temperatures[0], clamp=not parity)
-        fusion = model.get_fusion_features(audio, text)
         first, second, third = model.temperatures
         ids = None if parity else (songs[:, 0], songs[:, 1])
         return stage2_loss(

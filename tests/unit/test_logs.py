@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from htcl import logs
-from htcl.logs import LogfmtFormatter, Progress, get_logger, log
+from htcl.logs import LogfmtFormatter, LogLine, Progress, get_logger, log, log_error, parse_line
 
 
 @pytest.fixture
@@ -58,6 +58,35 @@ def test_plain_records_and_exceptions_are_written_too(records):
     first, *rest = line(records).splitlines()
     assert first == 'level=error step=test msg="lost it"'
     assert rest[-1] == "ValueError: broken"
+
+
+@pytest.mark.parametrize(
+    ("message", "fields"),
+    [
+        ("saved", {}),
+        ("3 samples do not fill one batch; lower stage1.global_batch_size (now 4)", {"rank": 1}),
+        ("level=error in the middle", {"what": "a b=c", "none": "", "loss": 0.123456789}),
+        ("", {}),
+    ],
+)
+def test_what_is_logged_can_be_read_again(records, message, fields):
+    log_error(get_logger("test"), message, **fields)
+    line = parse_line(LogfmtFormatter().format(records[-1]))
+    read = {name: f"{value:.5g}" if isinstance(value, float) else str(value) for name, value in fields.items()}
+    assert line == LogLine("error", "test", message, read)
+    assert line.text == records[-1].getMessage()
+
+
+def test_quotes_and_line_ends_of_a_message_are_all_that_is_lost(records):
+    get_logger("test").error('no "such"\ntable')
+    assert parse_line(LogfmtFormatter().format(records[-1])) == LogLine("error", "test", "no 'such' table", {})
+
+
+@pytest.mark.parametrize(
+    "line", ["", "a line", "level=error msg=x", "ts=1 level=error", "[INFO] ts=1 level=info msg=x"]
+)
+def test_other_lines_are_no_log_lines(line):
+    assert parse_line(line) is None
 
 
 def test_progress_gives_rate_and_time_left_at_most_every_few_seconds(records, monkeypatch):

@@ -1,19 +1,27 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from htcl import processes
 from htcl.errors import HTCLError
-from htcl.processes import run_process
+from htcl.processes import (
+    GRACE_SECONDS,
+    OUTER_GRACE_SECONDS,
+    _end_with,
+    allow_sessions,
+    end_live_sessions,
+    run_process,
+)
 
 
 @pytest.fixture(autouse=True)
-def _short_grace(monkeypatch):
-    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.2)
+def _open_again():
+    yield
+    allow_sessions()
 
 
 def alive(pid):
@@ -32,7 +40,20 @@ def await_end(pids, seconds=5.0):
 
 
 def shell(script, on_line=lambda line: None, **arguments):
-    return run_process(["sh", "-c", script], on_line, **arguments)
+    return run_process(["sh", "-c", script], on_line, **{"grace_seconds": 0.2, **arguments})
+
+
+def in_thread(script, grace_seconds):
+    """Start a shell script by run_process in another thread; returns the thread, its results and its first line."""
+    results, first, said = [], [], threading.Event()
+
+    def run():
+        results.append(shell(script, lambda line: (first.append(line), said.set()), grace_seconds=grace_seconds))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert said.wait(10)
+    return thread, results, int(first[0])
 
 
 def test_lines_exit_code_and_tail_are_handed_over(tmp_path):
@@ -100,18 +121,61 @@ def test_a_program_that_is_not_there_is_one_sentence():
 
 
 def test_live_sessions_of_other_threads_can_be_ended():
-    script = (
-        "import threading, time, sys\n"
-        "from htcl.processes import end_live_sessions, run_process\n"
-        "seen = threading.Event()\n"
-        "def run():\n"
-        "    code, _ = run_process(['sh', '-c', 'echo; sleep 100'], lambda line: seen.set())\n"
-        "    print(code)\n"
-        "thread = threading.Thread(target=run); thread.start(); seen.wait(10)\n"
-        "end_live_sessions(); thread.join(5); print(thread.is_alive())\n"
-    )
-    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True)
-    assert child.stdout.split() == ["-15", "False"]
+    thread, results, pid = in_thread("echo $$; sleep 100", GRACE_SECONDS)
+    end_live_sessions()
+    thread.join(5)
+    assert not thread.is_alive() and not alive(pid)
+    assert [code for code, _ in results] == [-15]
+
+
+def test_live_sessions_are_ended_all_at_once():
+    """Each of them ignores SIGTERM, so that one by one they would take a grace period each."""
+    runs = [in_thread("trap '' TERM; echo $$; while :; do sleep 0.1; done", 1.5) for _ in range(3)]
+    started = time.monotonic()
+    end_live_sessions()
+    assert time.monotonic() - started < 2.5
+    for thread, results, pid in runs:
+        thread.join(5)
+        assert not alive(pid) and results[0][0] == -9
+
+
+def test_after_the_end_nothing_is_started_until_it_is_allowed_again():
+    end_live_sessions()
+    lines = []
+    with pytest.raises(HTCLError, match="the run is being ended; sh is not started"):
+        shell("echo one", lines.append)
+    allow_sessions()
+    shell("echo two", lines.append)
+    assert lines == ["two"]
+
+
+@pytest.mark.parametrize(("grace", "code"), [(0.2, -9), (5.0, 3)])
+def test_the_grace_period_is_the_callers(grace, code):
+    """A process that ends others before itself, as a flow does, gets the time for it."""
+    thread, results, _ = in_thread("trap 'sleep 1; exit 3' TERM; echo $$; while :; do sleep 0.05; done", grace)
+    end_live_sessions()
+    thread.join(10)
+    assert results[0][0] == code
+    assert OUTER_GRACE_SECONDS > GRACE_SECONDS + 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux tells a child of its parent's death")
+def test_the_child_of_a_parent_that_is_killed_ends_too():
+    script = "from htcl.processes import run_process\n"
+    script += "run_process(['sh', '-c', 'echo $$; exec sleep 100'], lambda line: print(line, flush=True))\n"
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    assert alive(pid)
+    parent.kill()
+    parent.wait()
+    assert await_end([pid]) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux tells a child of its parent's death")
+def test_a_child_whose_parent_died_before_it_was_told_so_ends_at_once():
+    arrange = _end_with(os.getppid())  # not the parent of the child below, as if that had died
+    assert subprocess.run(["echo", "ran"], capture_output=True, preexec_fn=arrange, check=False).returncode == 143
+    assert subprocess.run(["true"], preexec_fn=_end_with(os.getpid()), check=False).returncode == 0
 
 
 def test_the_child_leads_a_session_of_its_own():

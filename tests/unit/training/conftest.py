@@ -1,5 +1,7 @@
 """A tiny model and a few songs in real shards."""
 
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,11 +12,16 @@ import pytest
 import torch
 from transformers import BertTokenizer
 
+from htcl.artifacts import ArtifactStore
+from htcl.config import PipelineConfig
+from htcl.config_file import validate_config
 from htcl.ingest.catalog import CATALOG_FILE, CHECKED_CATALOG
 from htcl.models import HTCLConfig, HTCLModel, HTCLProcessor
+from htcl.plan import Step, plan
 from htcl.schemas import SHARDS
-from htcl.shards.index import read_index, write_index
+from htcl.shards.index import INDEX_FILE, read_index, write_index
 from htcl.shards.writer import ShardWriter
+from htcl.training.data import Songs
 
 N_MELS = 16
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "song", "slow", "harp", *"abcdefghijklmnop"]
@@ -37,28 +44,33 @@ TEXT = {
 }
 
 
+def make_model(stage=1, **changes):
+    torch.manual_seed(0)
+    return HTCLModel(
+        HTCLConfig(
+            audio_config=AUDIO,
+            text_config=TEXT,
+            projection_sizes=[16, 8],
+            fusion_sizes=[8, 8],
+            stage=stage,
+            **changes,
+        )
+    )
+
+
+def make_processor():
+    tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(WORDS)})
+    return HTCLProcessor(tokenizer, make_model().config.audio_config, max_tokens=8)
+
+
 @pytest.fixture
 def tiny_model():
-    def build(stage=1, **changes):
-        torch.manual_seed(0)
-        return HTCLModel(
-            HTCLConfig(
-                audio_config=AUDIO,
-                text_config=TEXT,
-                projection_sizes=[16, 8],
-                fusion_sizes=[8, 8],
-                stage=stage,
-                **changes,
-            )
-        )
-
-    return build
+    return make_model
 
 
 @pytest.fixture
-def processor(tiny_model):
-    tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(WORDS)})
-    return HTCLProcessor(tokenizer, tiny_model().config.audio_config, max_tokens=8)
+def processor():
+    return make_processor()
 
 
 @dataclass
@@ -71,12 +83,11 @@ class World:
     mels: list
 
 
-@pytest.fixture
-def world(tmp_path):
+def make_world(folder):
     tracks = list("abcdefghijklmn")
     rng = np.random.default_rng(0)
     mels = [(20 * rng.normal(size=(20 + number, N_MELS)) - 40).astype(np.float16) for number in range(14)]
-    writer = ShardWriter(str(tmp_path / "shards"), max_bytes=9_000)
+    writer = ShardWriter(str(folder / "shards"), max_bytes=9_000)
     entries = [entry for track, mel in zip(tracks, mels, strict=True) for entry in writer.add(track, mel)]
     entries += writer.close()
     sides = {"m": "test", "n": "validation"}
@@ -84,10 +95,67 @@ def world(tmp_path):
         asdict(e) | {"source_tag": "", "split_group": e.track_id, "split": sides.get(e.track_id, "train")}
         for e in entries
     ]
-    write_index(pa.Table.from_pylist(rows, SHARDS), tmp_path)
+    write_index(pa.Table.from_pylist(rows, SHARDS), folder)
     described = [
         {"track_id": t, "title": f"song {t}", "tags": ["slow"], "audio_path": t, "split": "train"}
         for t in reversed(tracks)
     ]
-    pq.write_table(pa.Table.from_pylist(described, CHECKED_CATALOG), tmp_path / CATALOG_FILE)
-    return World(str(tmp_path / "shards"), read_index(tmp_path), tmp_path, mels)
+    pq.write_table(pa.Table.from_pylist(described, CHECKED_CATALOG), folder / CATALOG_FILE)
+    return World(str(folder / "shards"), read_index(folder), folder, mels)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return make_world(tmp_path)
+
+
+@pytest.fixture
+def songs(world, processor):
+    return Songs(world.shards, world.index, world.catalog, ["title", "tags"], processor)
+
+
+Project = Callable[..., tuple[PipelineConfig, Step]]
+
+
+def make_project(folder) -> Project:
+    """A function that makes a workspace, in which stage 1 of the tiny model can be trained.
+
+    It returns the configuration and the step. Two workspaces of the same settings have the same keys.
+    """
+    world = make_world(folder)
+    make_model().text_model.save_pretrained(folder / "bert")
+    make_processor().tokenizer.save_pretrained(folder / "bert")
+    (folder / "catalog.jsonl").write_text("{}\n")
+    (folder / "log.jsonl").write_text("{}\n")
+
+    def make(name, training, stage1):
+        config = validate_config(
+            {
+                "workspace": str(folder / name),
+                "catalog": {"path": str(folder / "catalog.jsonl"), "audio_root": world.shards},
+                "interactions": {"path": str(folder / "log.jsonl")},
+                "audio": {"n_mels": N_MELS},
+                "model": {
+                    "text_encoder": str(folder / "bert"),
+                    "text_fields": ["title", "tags"],
+                    "projection_sizes": [16, 8],
+                    "fusion_sizes": [8, 8],
+                    **{key: value for key, value in AUDIO.items() if key != "n_mels"},
+                },
+                "training": {"processes": 2, "log_every_steps": 1, **training},
+                "stage1": {"global_batch_size": 4, "head_lr": 1e-2, "audio_encoder_lr": 1e-3, **stage1},
+            },
+            "test",
+        )
+        shutil.copytree(world.shards, folder / name / "shards")
+        for kind, file in (("catalog", CATALOG_FILE), ("shards", INDEX_FILE)):
+            with ArtifactStore(config.workspace).create(plan(config)[kind].recipe) as draft:
+                shutil.copy(folder / file, draft.path)
+        return config, plan(config)["stage1"]
+
+    return make
+
+
+@pytest.fixture
+def project(tmp_path_factory) -> Project:
+    return make_project(tmp_path_factory.mktemp("project"))

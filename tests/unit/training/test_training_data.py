@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from htcl.errors import HTCLError
-from htcl.training.data import Samples, Schedule, Songs, batches, stage1_samples, stage2_samples
+from htcl.training.data import Samples, Schedule, batches, stage1_samples, stage2_samples
 
 
 def schedule(n=23, width=1, batch_size=6, epochs=3, rank=0, world_size=1, seed=5):
@@ -91,11 +91,6 @@ def test_a_training_pair_with_a_held_out_song_is_an_error(world, tmp_path, held_
     folder = write_pairs(tmp_path, [("a", "b", "copreference", "train"), ("a", held_out, "triggered", "train")])
     with pytest.raises(HTCLError, match="disagree about the split"):
         stage2_samples(world.index, folder)
-
-
-@pytest.fixture
-def songs(world, processor):
-    return Songs(world.shards, world.index, world.catalog, ["title", "tags"], processor)
 
 
 def test_texts_and_log_mels_belong_to_the_same_song(world, songs, processor):

@@ -7,7 +7,6 @@ import torch
 from htcl.config import StageConfig
 from htcl.config_file import validate_config
 from htcl.errors import HTCLError
-from htcl.training.data import Songs
 from htcl.training.losses import stage1_loss, stage2_loss
 from htcl.training.stages import StageModule, logit_scales, new_stage1, parameter_groups, text_encoder_folder
 
@@ -62,11 +61,6 @@ def count_texts(monkeypatch):
         return asked
 
     return counted
-
-
-@pytest.fixture
-def songs(world, processor):
-    return Songs(world.shards, world.index, world.catalog, ["title", "tags"], processor)
 
 
 def inputs_of(songs, rows):
@@ -140,6 +134,24 @@ def test_stage_2_pairs_anchors_with_their_positives(tiny_model, songs, parity):
     assert torch.isclose(loss, without).item() is parity
 
 
+@pytest.mark.parametrize("stage", [1, 2])
+def test_bf16_computes_embeddings_in_bfloat16_and_all_else_in_float32(tiny_model, songs, stage):
+    model = tiny_model(stage).eval()
+    batch = inputs_of(songs, np.array([[3, 0], [5, 1], [4, 6]])[:, :stage])
+    plain, _ = StageModule(model)(*batch)
+    seen = []
+    for head in (model.audio_mlp, model.text_mlp):
+        head.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    loss, terms = StageModule(model, bf16=True)(*batch)
+    loss.backward()
+    assert seen == [torch.bfloat16, torch.bfloat16]
+    assert {tensor.dtype for tensor in (loss, *terms.values())} == {torch.float32}
+    torch.testing.assert_close(loss, plain, rtol=0.02, atol=0)
+    assert loss != plain
+    for parameter in model.parameters():
+        assert parameter.dtype == torch.float32 and (parameter.grad is None or parameter.grad.dtype == torch.float32)
+
+
 def test_logit_scales_are_named(tiny_model):
     assert logit_scales(tiny_model(2)) == pytest.approx({"tau_1": 2.6, "tau_2": 2.6, "tau_3": 2.6})
 
@@ -200,8 +212,10 @@ def test_a_new_stage_1_keeps_the_text_encoder_and_the_configured_sizes(tiny_mode
             "model": {
                 "text_encoder": str(tmp_path),
                 "text_max_tokens": 7,
+                "text_fields": ["tags", "title"],
                 "conv_filters": [8, 8, 8],
                 "projection_sizes": [16, 8],
+                "fusion_sizes": [8, 8],
                 **sizes,
             },
             "stage1": {"dropout": 0.25},
@@ -214,5 +228,5 @@ def test_a_new_stage_1_keeps_the_text_encoder_and_the_configured_sizes(tiny_mode
     audio = made.config.audio_config
     assert {name: getattr(audio, name) for name in sizes} == sizes
     assert (audio.n_mels, audio.max_seconds, audio.dropout, made.config.projection_dropout) == (16, 30, 0.25, 0.25)
-    assert read.max_tokens == 7 and read.audio_config is audio
+    assert read.max_tokens == 7 and read.text_fields == ["tags", "title"] and read.audio_config is audio
     assert made.config.stage == 1 and list(made.config.projection_sizes) == [16, 8]
