@@ -12,13 +12,14 @@ from flows.steps import JOBS, submit_job
 from htcl.config import PipelineConfig
 from htcl.config_file import load_config
 from htcl.errors import HTCLError
+from htcl.plan import raw_inputs
 
 
 @task(task_run_name="count {start} to {end}")
-def count_days(config: PipelineConfig, start: str, end: str) -> State | None:
+def count_days(config: PipelineConfig, inputs: dict[str, str], start: str, end: str) -> State | None:
     """Count the log of some days again, in one transaction."""
     try:
-        submit_job(config, JOBS["pairs"], ["--start", start, "--end", end])
+        submit_job(config, inputs, JOBS["pairs"], ["--start", start, "--end", end])
     except HTCLError as error:
         return Failed(message=str(error))
     return None
@@ -26,7 +27,7 @@ def count_days(config: PipelineConfig, start: str, end: str) -> State | None:
 
 @flow(name="htcl")
 def backfill(config: str, start: str = "", end: str = "", what: Literal["pairs", "shards"] = "pairs") -> State | None:
-    """Redo a part of the data.
+    """Redo a part of the data: counts of days in the tables, or shards. A full run counts all days of the log anew.
 
     Args:
         config: path of the pipeline configuration (YAML).
@@ -38,11 +39,12 @@ def backfill(config: str, start: str = "", end: str = "", what: Literal["pairs",
         if what == "pairs" and not (start and end):
             raise HTCLError("backfill of pairs needs start and end, such as 2025-03-01 and 2025-03-07")
         loaded = load_config(config)
-        make(loaded, ["catalog"])
+        inputs = raw_inputs(loaded)
+        make(loaded, inputs, ["catalog"])
         if what == "shards":
-            make(loaded, ["shards"])
+            make(loaded, inputs, ["shards"])
             return None
-        state = count_days(loaded, start, end, return_state=True)
+        state = count_days(loaded, inputs, start, end, return_state=True)
         return None if state.is_completed() else Failed(message=state.message)
     except HTCLError as error:
         return Failed(message=str(error))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from prefect import flow
 from prefect.states import Failed, State
 
-from flows.graph import make, publish_set, run_as_script
+from flows.graph import evaluate_champion, make, publish_set, run_as_script
 from htcl.config_file import load_config
 from htcl.errors import HTCLError
+from htcl.plan import raw_inputs
 
 
 @flow(name="htcl")
@@ -23,12 +24,13 @@ def full_pipeline(config: str, overrides: list[str] | None = None) -> dict[str, 
     """
     try:
         loaded = load_config(config, overrides)
-        keys = make(loaded, ["catalog"])
-        keys |= make(loaded, ["pairs", "shards"])
+        inputs = raw_inputs(loaded)
+        keys = make(loaded, inputs, ["catalog"])
+        keys |= make(loaded, inputs, ["pairs", "shards"])
         for name in ("stage1", "stage2", "embeddings", "index", "evaluation"):
-            keys |= make(loaded, [name])
-        publish_set(loaded, keys)
-        return keys | make(loaded, ["report"])
+            keys |= make(loaded, inputs, [name])
+        publish_set(loaded, keys, evaluate_champion(loaded, inputs, keys["stage2"]))
+        return keys | make(loaded, inputs, ["report"])
     except HTCLError as error:
         return Failed(message=str(error))
 

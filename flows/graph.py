@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from prefect import Flow
 from prefect.states import State
 
 from flows.steps import publish, run_step
-from htcl.cli import FAILED_PREFIX
+from htcl.artifacts import ArtifactStore
+from htcl.champion import read_champion
+from htcl.cli import DONE_PREFIX, FAILED_PREFIX
 from htcl.config import PipelineConfig
 from htcl.errors import HTCLError
-from htcl.processes import end_live_sessions
+from htcl.plan import plan
+from htcl.processes import allow_sessions, end_live_sessions
 
 
 def make(
-    config: PipelineConfig, names: list[str], champion: str | None = None, fine_tune: bool = True
+    config: PipelineConfig,
+    inputs: Mapping[str, str],
+    names: list[str],
+    champion: str | None = None,
+    fine_tune: bool = True,
 ) -> dict[str, str]:
     """Make some artifacts, those that do not depend on each other at once.
+
+    Args:
+        config: the configuration.
+        inputs: what the raw inputs were when the run began (`htcl.plan.raw_inputs`).
+        names: the steps.
+        champion: see `htcl.plan.plan`.
+        fine_tune: see `htcl.plan.plan`.
 
     Returns:
         Their keys by name.
@@ -26,32 +42,59 @@ def make(
     Raises:
         HTCLError: with the sentence of the step that failed.
     """
-    futures = {name: run_step.submit(name, config, champion, fine_tune) for name in names}
+    allow_sessions()  # a cancelled run before this one in the same process has forbidden them
+    futures = {name: run_step.submit(name, config, dict(inputs), champion, fine_tune) for name in names}
     try:
         for future in futures.values():
             future.wait()
     except BaseException:  # cancelled or interrupted: the tasks run in threads, which no signal reaches
-        end_live_sessions()
+        end_live_sessions()  # and a task between two commands starts no other
         raise
     return {name: _value(future.state) for name, future in futures.items()}
 
 
-def publish_set(config: PipelineConfig, keys: dict[str, str]) -> bool:
+def evaluate_champion(config: PipelineConfig, inputs: Mapping[str, str], candidate: str) -> str | None:
+    """Evaluate the champion on what the candidate is evaluated on, for the gate to compare equals.
+
+    Args:
+        config: the configuration.
+        inputs: as for `make`.
+        candidate: key of the candidate's stage 2.
+
+    Returns:
+        Key of the evaluation; None where there is no other champion, or it reads log-mels of other settings.
+    """
+    champion = read_champion(config.workspace)
+    if champion is None or champion.stage2 == candidate:
+        return None
+    audio = plan(config, inputs=inputs)["shards"].recipe.section["audio"]
+    trained = ArtifactStore(config.workspace).manifest("shards", champion.shards)["section"]["audio"]
+    if audio != trained:
+        return None
+    make(config, inputs, ["embeddings"], champion.stage2, fine_tune=False)
+    return make(config, inputs, ["evaluation"], champion.stage2, fine_tune=False)["evaluation"]
+
+
+def publish_set(config: PipelineConfig, keys: dict[str, str], against: str | None = None) -> bool:
     """Gate and switch; whether the candidate is published.
 
     Raises:
         HTCLError: with the sentence of what failed.
     """
     names = ("catalog", "shards", "stage2", "embeddings", "index", "evaluation")
-    return bool(_value(publish(config, {name: keys[name] for name in names}, return_state=True)))
+    return bool(_value(publish(config, {name: keys[name] for name in names}, against, return_state=True)))
 
 
 def run_as_script(function: Flow[..., Any]) -> None:
-    """Run a flow with the arguments CONFIG [KEY=VALUE ...]; exit code 1 and one sentence when it fails."""
+    """Run a flow with the arguments CONFIG [KEY=VALUE ...].
+
+    The last line says what came of it: the artifact keys as JSON, or, with exit code 1, one sentence.
+    """
     state = function(sys.argv[1], sys.argv[2:], return_state=True)
     if not state.is_completed():
         print(f"{FAILED_PREFIX}{state.message}", flush=True)
         sys.exit(1)
+    print(f"{DONE_PREFIX}{json.dumps(state.result())}", flush=True)
 
 
 def _value(state: State[Any]) -> Any:

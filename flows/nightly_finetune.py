@@ -5,10 +5,11 @@ from __future__ import annotations
 from prefect import flow
 from prefect.states import Failed, State
 
-from flows.graph import make, publish_set, run_as_script
+from flows.graph import evaluate_champion, make, publish_set, run_as_script
 from htcl.champion import require_champion
 from htcl.config_file import load_config
 from htcl.errors import HTCLError
+from htcl.plan import raw_inputs
 
 
 @flow(name="htcl")
@@ -24,15 +25,16 @@ def nightly_finetune(config: str, overrides: list[str] | None = None) -> dict[st
     """
     try:
         loaded = load_config(config, overrides)
+        inputs = raw_inputs(loaded)
         champion = require_champion(loaded.workspace)
         keys = {"stage2": champion.stage2, "evaluation": champion.evaluation}
         for name in ("catalog", "shards", "embeddings", "index"):
-            keys |= make(loaded, [name], champion.stage2, fine_tune=False)
+            keys |= make(loaded, inputs, [name], champion.stage2, fine_tune=False)
         publish_set(loaded, keys)
         for name in ("pairs", "stage2", "embeddings", "index", "evaluation"):
-            keys |= make(loaded, [name], champion.stage2)
-        publish_set(loaded, keys)
-        return keys | make(loaded, ["report"], champion.stage2)
+            keys |= make(loaded, inputs, [name], champion.stage2)
+        publish_set(loaded, keys, evaluate_champion(loaded, inputs, keys["stage2"]))
+        return keys | make(loaded, inputs, ["report"], champion.stage2)
     except HTCLError as error:
         return Failed(message=str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig, fingerprint
 from htcl.config_file import save_config
 from htcl.errors import HTCLError
-from htcl.logs import quiet_libraries
+from htcl.logs import parse_line, quiet_libraries
 from htcl.plan import Step, plan
 from htcl.processes import run_process
 
@@ -27,39 +28,48 @@ JOBS = {"pairs": "mine_pairs.py", "shards": "build_shards.py", "embeddings": "em
 
 
 @task(task_run_name="{name}")
-def run_step(name: str, config: PipelineConfig, champion: str | None = None, fine_tune: bool = True) -> str | State:
+def run_step(
+    name: str, config: PipelineConfig, inputs: dict[str, str], champion: str | None = None, fine_tune: bool = True
+) -> str | State:
     """Make the artifact of one step unless it is published.
+
+    Args:
+        name: the step.
+        config: the configuration.
+        inputs: what the raw inputs were when the run began.
+        champion: see `htcl.plan.plan`.
+        fine_tune: see `htcl.plan.plan`.
 
     Returns:
         Its key; a failed state with one sentence where a person has to mend something.
     """
     logger = get_run_logger()
     try:
-        step = plan(config, champion, fine_tune)[name]
+        step = plan(config, champion, fine_tune, inputs)[name]
         if step.published:
             logger.info(f"{name}: skipped, nothing changed (key {step.key})")
             return step.key
         logger.info(f"{name}: runs, because {step.reason} (key {step.key})")
-        _make(config, step, champion, fine_tune)
+        _make(config, inputs, step, champion, fine_tune)
         if not ArtifactStore(config.workspace).published(name, step.key):
-            raise HTCLError(f"{name}: its inputs changed while it ran; start the run again")
+            raise HTCLError(f"{name}: ended without publishing {step.key}; the lines above say why")
         return step.key
     except HTCLError as error:
         return Failed(message=str(error))
 
 
 @task(task_run_name="publish")
-def publish(config: PipelineConfig, keys: dict[str, str]) -> bool | State:
+def publish(config: PipelineConfig, keys: dict[str, str], against: str | None = None) -> bool | State:
     """Gate the candidate and switch readers to it if it may."""
     from htcl.publish import gate_and_publish
 
     try:
-        return gate_and_publish(config, keys)
+        return gate_and_publish(config, keys, against)
     except HTCLError as error:
         return Failed(message=str(error))
 
 
-def submit_job(config: PipelineConfig, job: str, arguments: list[str]) -> None:
+def submit_job(config: PipelineConfig, inputs: dict[str, str], job: str, arguments: list[str]) -> None:
     """Run a Spark job by spark-submit in a process group of its own, its lines in the run's log.
 
     Raises:
@@ -70,12 +80,11 @@ def submit_job(config: PipelineConfig, job: str, arguments: list[str]) -> None:
     command += ["--driver-memory", config.spark.driver_memory]
     for key, value in config.spark.conf.items():
         command += ["--conf", f"{key}={value}"]
-    command += [str(ROOT / "jobs" / job), "--config", str(path), *arguments]
+    command += [str(ROOT / "jobs" / job), "--config", str(path), "--inputs", json.dumps(inputs), *arguments]
     code, tail = run_process(command, log_line(), env=_spark_environment(), cwd=ROOT)
     if code:
-        ours = [line for line in tail if "level=error" in line]
-        sentence = ours[-1].partition("msg=")[2].strip('"') if ours else "\n".join(tail)
-        raise HTCLError(sentence if ours else f"{job} ended with exit code {code}:\n{sentence}")
+        said = [found.message for line in tail if (found := parse_line(line)) and found.level == "error"]
+        raise HTCLError(said[-1] if said else f"{job} ended with exit code {code}:\n" + "\n".join(tail))
 
 
 def log_line() -> Callable[[str], None]:
@@ -83,22 +92,19 @@ def log_line() -> Callable[[str], None]:
     logger = get_run_logger()
 
     def forward(line: str) -> None:
-        if line.startswith("ts="):
-            event = line.partition(" msg=")[2]
-            # The level goes to the logger; quotes around the event only serve machines that read the line.
-            text = event[1:].replace('"', "", 1) if event.startswith('"') else event
-            logger.log(logging.ERROR if " level=error " in line else logging.INFO, text)
+        if found := parse_line(line):
+            logger.log(logging.ERROR if found.level == "error" else logging.INFO, found.text)
         else:
             logger.debug(line)
 
     return forward
 
 
-def _make(config: PipelineConfig, step: Step, champion: str | None, fine_tune: bool) -> None:
+def _make(config: PipelineConfig, inputs: dict[str, str], step: Step, champion: str | None, fine_tune: bool) -> None:
     if step.name in JOBS:
         arguments = ["--champion", champion] if champion and step.name == "embeddings" else []
         arguments += ["--no-fine-tune"] if arguments and not fine_tune else []
-        submit_job(config, JOBS[step.name], arguments)
+        submit_job(config, inputs, JOBS[step.name], arguments)
     elif step.name in ("stage1", "stage2"):
         from htcl.training.launch import run_stage
 

@@ -5,6 +5,7 @@ The graph is known before anything runs: a key depends on raw inputs, settings a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,22 +18,29 @@ from htcl.ingest.reading import SUFFIXES, input_files
 
 STEP_VERSIONS = {
     "catalog": 1,
-    "pairs": 1,
-    "shards": 1,
-    "stage1": 1,
+    "pairs": 2,
+    "shards": 2,
+    "stage1": 2,
     "stage2": 1,
     "embeddings": 1,
     "index": 1,
-    "evaluation": 1,
+    "evaluation": 2,
     "report": 1,
 }
 """Raised when the output of a step changes its meaning."""
 
 _OPERATIONAL = {
-    "catalog": {"path", "audio_root", "max_reject_share"},
-    "interactions": {"path", "max_reject_share"},
+    "catalog": {"path", "format", "audio_root", "max_reject_share"},
+    "interactions": {"path", "format", "max_reject_share"},
     "audio": {"max_reject_share"},
-    "training": {"processes", "log_every_steps", "checkpoint_every_steps", "collective_timeout_seconds"},
+    "shards": {"max_mb"},
+    "training": {
+        "processes",
+        "zero_stage",
+        "log_every_steps",
+        "checkpoint_every_steps",
+        "collective_timeout_seconds",
+    },
 }
 """Settings that change how a step runs, not what comes out."""
 
@@ -52,11 +60,32 @@ class Step:
         return self.recipe.key
 
 
-def plan(config: PipelineConfig, champion: str | None = None, fine_tune: bool = True) -> dict[str, Step]:
+def raw_inputs(config: PipelineConfig) -> dict[str, str]:
+    """Fingerprints of catalog, log and audio as they are now, by the name under which recipes list them.
+
+    A run takes them once: what arrives while it runs belongs to the next one.
+
+    Raises:
+        HTCLError: when an input is not there or cannot be read.
+    """
+    return {
+        "catalog_input": _table_fingerprint(config.catalog, "catalog"),
+        "log_input": _table_fingerprint(config.interactions, "interactions"),
+        "audio_input": _audio_fingerprint(config),
+    }
+
+
+def plan(
+    config: PipelineConfig,
+    champion: str | None = None,
+    fine_tune: bool = True,
+    inputs: Mapping[str, str] | None = None,
+) -> dict[str, Step]:
     """Work out all steps in the order they run.
 
     Args:
         config: the configuration.
+        inputs: from `raw_inputs`; taken now where they are not given.
         champion: a stage-2 key to build on instead of training from the start, with the stage 1 behind it.
         fine_tune: with a champion, train it further; else its own key stands for stage 2.
 
@@ -64,12 +93,12 @@ def plan(config: PipelineConfig, champion: str | None = None, fine_tune: bool = 
         HTCLError: when an input is not there or cannot be read.
     """
     store = ArtifactStore(config.workspace)
-    keys = _given(store, champion, fine_tune)
+    keys = {**(inputs or raw_inputs(config)), **_given(store, champion, fine_tune)}
     steps = {}
-    for name, section, inputs in _graph(config, champion):
+    for name, section, parents in _graph(config, champion):
         if name in keys:
             continue
-        recipe = Recipe(name, STEP_VERSIONS[name], section, {k: v or keys[k] for k, v in inputs.items()})
+        recipe = Recipe(name, STEP_VERSIONS[name], section, {k: v or keys[k] for k, v in parents.items()})
         keys[name] = recipe.key
         published = store.published(name, recipe.key)
         reason = "published" if published else _why(store, recipe)
@@ -86,8 +115,9 @@ def _given(store: ArtifactStore, champion: str | None, fine_tune: bool) -> dict[
 
 
 def _graph(config: PipelineConfig, champion: str | None) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
-    """(step, settings, inputs); an input with an empty value is the step of that name."""
-    catalog = {"catalog": _section(config.catalog, "catalog"), "split": _section(config.split)}
+    """(step, settings, inputs); an input with an empty value is the step, or the raw input, of that name."""
+    sides = config.split.model_dump(mode="json", exclude={"warm_test_share"})
+    catalog = {"catalog": _section(config.catalog, "catalog"), "split": sides}
     pairs = {
         "interactions": _section(config.interactions, "interactions"),
         "pairs": _section(config.pairs),
@@ -101,24 +131,24 @@ def _graph(config: PipelineConfig, champion: str | None) -> list[tuple[str, dict
         start = {"champion": champion}
         stage2["stage2"] |= {"epochs": config.nightly.epochs}
     data = {"catalog": "", "shards": ""}
+    shards = {"audio": _section(config.audio, "audio"), "shards": _section(config.shards, "shards")}
+    untrained = {"text_encoder", "text_pooling", "text_max_tokens"}
+    evaluation = {
+        "evaluation": _section(config.evaluation),
+        "text alone": config.model.model_dump(mode="json", include=untrained),
+    }
+    # What the report says of the gate hangs on its limits.
+    report = {"name": config.name, "gate": _section(config.gate), "report": _section(config.report)}
     return [
-        ("catalog", catalog, {"catalog_input": _table_fingerprint(config.catalog, "catalog")}),
-        (
-            "pairs",
-            pairs,
-            {"catalog": "", "log_input": _table_fingerprint(config.interactions, "interactions")},
-        ),
-        (
-            "shards",
-            {"audio": _section(config.audio, "audio"), "shards": _section(config.shards)},
-            {"catalog": "", "audio_input": _audio_fingerprint(config)},
-        ),
+        ("catalog", catalog, {"catalog_input": ""}),
+        ("pairs", pairs, {"catalog": "", "log_input": ""}),
+        ("shards", shards, {"catalog": "", "audio_input": ""}),
         ("stage1", stage1, data),
         ("stage2", stage2, {**start, "pairs": "", **data}),
         ("embeddings", {}, {"stage1": "", "stage2": "", **data}),
         ("index", {"search": _section(config.search)}, {"embeddings": ""}),
-        ("evaluation", {"evaluation": _section(config.evaluation)}, {"embeddings": "", "pairs": ""}),
-        ("report", {"report": _section(config.report)}, {"evaluation": "", "index": ""}),
+        ("evaluation", evaluation, {"embeddings": "", "pairs": ""}),
+        ("report", report, {"evaluation": "", "index": ""}),
     ]
 
 

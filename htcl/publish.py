@@ -22,14 +22,18 @@ GATE_SAMPLE = 20_000
 """Songs that the collapse check looks at."""
 
 
-def gate_and_publish(config: PipelineConfig, keys: dict[str, str]) -> bool:
+def gate_and_publish(config: PipelineConfig, keys: dict[str, str], against: str | None = None) -> bool:
     """Hold the candidate against the champion and switch if it may.
 
-    A candidate with the champion's own model (new songs, new index) is switched to without a comparison.
+    A candidate with the champion's own model (new songs, new index) is switched to without a comparison. A model
+    that the champion was fine-tuned from is no candidate: a full run that found nothing to do must not undo a
+    nightly fine-tune.
 
     Args:
         config: the configuration.
         keys: artifact keys by step: catalog, shards, stage2, embeddings, index, evaluation.
+        against: key of the champion's evaluation on the same songs and pairs; by default the one it was published
+            with.
 
     Returns:
         Whether the candidate is what readers see now.
@@ -39,8 +43,11 @@ def gate_and_publish(config: PipelineConfig, keys: dict[str, str]) -> bool:
     if champion and all(getattr(champion, name) == key for name, key in keys.items()):
         log(logger, "already published", model=keys["stage2"])
         return True
+    if champion and keys["stage2"] in _ancestors(config.workspace, champion.stage2):
+        log(logger, "kept champion: it was fine-tuned from this model", champion=champion.stage2, model=keys["stage2"])
+        return False
     if champion is None or champion.stage2 != keys["stage2"]:
-        decision = _decide(config, keys, champion)
+        decision = _decide(config, keys, against or (champion.evaluation if champion else None))
         _record(config, keys["stage2"], decision, champion)
         for reason in decision.reasons:
             log(logger, reason)
@@ -58,12 +65,23 @@ def read_decision(workspace: str, model_id: str) -> dict[str, Any] | None:
     return dict(json.loads(storage.read_bytes(uri))) if storage.exists(uri) else None
 
 
-def _decide(config: PipelineConfig, keys: dict[str, str], champion: Champion | None) -> GateDecision:
+def _ancestors(workspace: str, model_id: str) -> list[str]:
+    """The models that a model was fine-tuned from, newest first."""
+    parents = {m["key"]: m["inputs"].get("champion") for m in ArtifactStore(workspace).manifests("stage2")}
+    found = []
+    while parent := parents.get(model_id):
+        found.append(parent)
+        model_id = parent
+    return found
+
+
+def _decide(config: PipelineConfig, keys: dict[str, str], against: str | None) -> GateDecision:
     store = ArtifactStore(config.workspace)
     version = store.manifest("embeddings", keys["embeddings"])["tables"]["embeddings"]
     _, vectors, _ = read_embeddings(config.workspace, keys["stage2"], version)
-    before = _per_query(store, champion.evaluation) if champion else None
-    return decide(_per_query(store, keys["evaluation"]), before, vectors[:GATE_SAMPLE], config.gate)
+    before = _per_query(store, against) if against else None
+    candidate = _per_query(store, keys["evaluation"])
+    return decide(candidate, before, vectors[:GATE_SAMPLE], config.gate, config.evaluation)
 
 
 def _per_query(store: ArtifactStore, evaluation: str) -> pa.Table:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from htcl.config import GateConfig
+from htcl.config import EvaluationConfig, GateConfig
 from htcl.evaluation.bootstrap import Interval, paired_difference
 from htcl.evaluation.collapse import effective_rank, mean_cosine, rows_without_direction
 from htcl.evaluation.metrics import FloatArray
@@ -51,14 +51,18 @@ class GateDecision:
 
 
 def decide(
-    candidate: pa.Table, champion: pa.Table | None, embeddings: npt.ArrayLike, limits: GateConfig
+    candidate: pa.Table,
+    champion: pa.Table | None,
+    embeddings: npt.ArrayLike,
+    limits: GateConfig,
+    evaluation: EvaluationConfig,
 ) -> GateDecision:
     """Promote a sound candidate that is nowhere worse than the champion beyond the noise.
 
     ``candidate``, ``champion``: per-query tables (PER_QUERY_SCHEMA), one system each; no champion is the
     first model. ``embeddings``: float [n, d], the candidate's songs or a sample. A guard fails when the
-    paired 95 % interval of candidate - champion lies wholly below ``-limits.tolerance``. Raises ValueError
-    for a table with more than one system.
+    paired interval of candidate - champion lies wholly below ``-limits.tolerance``; ``evaluation`` says how it
+    is drawn. Raises ValueError for a table with more than one system.
     """
     against = _defects(candidate, embeddings, limits)
     if champion is None:
@@ -74,7 +78,7 @@ def decide(
         if obstacle:
             against.append(obstacle)
         else:
-            comparisons.append(_compare(guard, *values))
+            comparisons.append(_compare(guard, *values, evaluation))
     against += [_verdict(c, limits) for c in comparisons if _is_worse(c, limits)]
     return GateDecision(not against, against or [_verdict(c, limits) for c in comparisons], comparisons)
 
@@ -128,8 +132,14 @@ def _obstacle(guard: Guard, candidate: FloatArray, champion: FloatArray) -> str 
     return None
 
 
-def _compare(guard: Guard, candidate: FloatArray, champion: FloatArray) -> Comparison:
-    difference = paired_difference(candidate, champion)
+def _compare(guard: Guard, candidate: FloatArray, champion: FloatArray, evaluation: EvaluationConfig) -> Comparison:
+    difference = paired_difference(
+        candidate,
+        champion,
+        confidence=evaluation.confidence,
+        samples=evaluation.bootstrap_samples,
+        seed=evaluation.seed,
+    )
     return Comparison(guard, float(candidate.mean()), float(champion.mean()), difference)
 
 
@@ -143,6 +153,6 @@ def _verdict(comparison: Comparison, limits: GateConfig) -> str:
     return (
         f"The candidate is {verdict} than the champion beyond the noise in {guard.name} ({guard.task} "
         f"{guard.metric}, {guard.split}): {comparison.candidate:.4f} against {comparison.champion:.4f}, "
-        f"difference {difference.value:+.4f}, 95 % interval {difference.low:+.4f} to {difference.high:+.4f} "
+        f"difference {difference.value:+.4f}, interval {difference.low:+.4f} to {difference.high:+.4f} "
         f"over {difference.n} queries, tolerance {limits.tolerance:g}."
     )

@@ -12,7 +12,10 @@ from htcl.evaluation.bootstrap import Statistic, interval
 from htcl.evaluation.metrics import FloatArray
 
 Task = Literal["text_to_audio", "audio_to_text", "song_to_song"]
-Split = Literal["test", "warm", "cold"]
+Split = Literal["test", "warm", "cold", "validation"]
+
+SYSTEMS = ("random", "popularity", "text alone", "stage1", "stage2")
+"""What is compared, in the order of tables."""
 
 _FIGURE = [("system", pa.string()), ("task", pa.string()), ("split", pa.string()), ("metric", pa.string())]
 

@@ -40,7 +40,7 @@ def embedding_scorer(candidates: npt.ArrayLike, queries: npt.ArrayLike | None = 
 
 
 def popularity_scorer(counts: npt.ArrayLike) -> Scorer:
-    """Every query gets the same list: ``counts`` [candidates], the interactions seen in training."""
+    """Every query gets the same list: ``counts`` [candidates], baskets in training, 0 for held-out songs."""
     popularity = np.asarray(counts, np.float32)
     return lambda rows: np.broadcast_to(popularity, (len(rows), len(popularity)))
 

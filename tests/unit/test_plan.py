@@ -5,7 +5,7 @@ import pytest
 from htcl.artifacts import ArtifactStore, Recipe
 from htcl.config_file import load_config
 from htcl.errors import HTCLError
-from htcl.plan import plan
+from htcl.plan import plan, raw_inputs
 
 ALL = {"catalog", "pairs", "shards", "stage1", "stage2", "embeddings", "index", "evaluation", "report"}
 FROM_STAGE2 = {"stage2", "embeddings", "index", "evaluation", "report"}
@@ -54,7 +54,10 @@ def publish(project, step):
         ("stage2.epochs=3", FROM_STAGE2),
         ("search.index_factory=HNSW32", {"index", "report"}),
         ("evaluation.seed=1", {"evaluation", "report"}),
+        ("split.warm_test_share=0.2", {"pairs", *FROM_STAGE2}),
         ("report.previews=3", {"report"}),
+        ("gate.tolerance=0.5", {"report"}),
+        ("name=other", {"report"}),
     ],
 )
 def test_a_setting_changes_exactly_the_keys_downstream_of_it(project, override, names):
@@ -64,7 +67,10 @@ def test_a_setting_changes_exactly_the_keys_downstream_of_it(project, override, 
 @pytest.mark.parametrize(
     "override",
     [
-        "name=other",
+        "catalog.format=jsonl",
+        "interactions.format=jsonl",
+        "shards.max_mb=9",
+        "training.zero_stage=2",
         "catalog.max_reject_share=0.5",
         "interactions.max_reject_share=0.5",
         "audio.max_reject_share=0.5",
@@ -74,7 +80,6 @@ def test_a_setting_changes_exactly_the_keys_downstream_of_it(project, override, 
         "training.collective_timeout_seconds=9",
         "spark.master=yarn",
         "embedding.batch_size=2",
-        "gate.tolerance=0.5",
         "nightly.epochs=9",
     ],
 )
@@ -114,6 +119,21 @@ def test_a_workspace_and_a_config_beside_the_audio_are_no_audio(project):
     assert keys(project) == before
     (project / "workout.wav").write_bytes(b"a song whose name starts like the workspace")
     assert "shards" in changed(before, keys(project))
+
+
+def test_what_arrives_during_a_run_belongs_to_the_next(project):
+    taken = raw_inputs(load_config(project / "htcl.yaml"))
+    before = keys(project, inputs=taken)
+    (project / "log" / "2025-01-02.jsonl").write_text("{}\n")
+    (project / "audio" / "b.wav").write_bytes(b"RIFF")
+    assert keys(project, inputs=taken) == before
+    assert changed(before, keys(project)) == ALL - {"catalog"}
+
+
+def test_the_text_baseline_belongs_to_the_evaluation(project, champion):
+    before = keys(project, champion=champion)
+    after = keys(project, "model.text_pooling=mean", champion=champion)
+    assert changed(before, after) == {"evaluation", "report"}
 
 
 def test_reasons_name_the_change(project):

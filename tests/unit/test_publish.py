@@ -75,6 +75,21 @@ def test_a_first_model_that_collapsed_is_not_published(config):
     assert "collapsed" in read_decision(config.workspace, "first")["reasons"][0]
 
 
+def test_a_model_that_the_champion_was_tuned_from_does_not_come_back(config):
+    store = ArtifactStore(config.workspace)
+    recipes = [Recipe("stage2", 1, {}, {})]
+    recipes += [Recipe("stage2", 1, {}, {"champion": recipes[0].key})]
+    recipes += [Recipe("stage2", 1, {}, {"champion": recipes[1].key})]
+    for recipe in recipes:
+        with store.create(recipe):
+            pass
+    first, _, newest = (candidate(config, recipe.key) for recipe in recipes)
+    assert gate_and_publish(config, first)
+    assert gate_and_publish(config, newest)
+    assert not gate_and_publish(config, first)
+    assert read_champion(config.workspace).stage2 == recipes[2].key
+
+
 def test_a_refused_candidate_leaves_the_pointer_as_it_was(config):
     gate_and_publish(config, candidate(config, "first"))
     before = read_champion(config.workspace)

@@ -21,6 +21,10 @@ def write(folder, pairs):
     for number in range(2):
         rows = [dict(zip(names, pair, strict=True)) for pair in pairs[number::2]]
         pq.write_table(pa.Table.from_pylist(rows, schema), folder / "pairs" / f"part-{number}.parquet")
+    (folder / "known").mkdir()
+    known = sorted({tuple(sorted(pair[:2])) for pair in pairs if pair[2] == "train"})
+    rows = [dict(zip(names[:2], pair, strict=True)) for pair in known]
+    pq.write_table(pa.Table.from_pylist(rows, pa.schema(list(schema)[:2])), folder / "known" / "part-0.parquet")
     return folder
 
 
@@ -64,6 +68,10 @@ def test_cold_anchors_are_held_out_and_all_their_positives_count_once(found):
     assert found("cold", PAIRS) == {"x": ("ay", "")}
 
 
+def test_validation_anchors_have_queries_of_their_own(found):
+    assert found("validation", PAIRS) == {"d": ("a", "")}
+
+
 def test_warm_anchors_are_not_offered_their_training_positives(found):
     assert found("warm", PAIRS) == {"a": ("c", "b"), "c": ("a", "")}
 
@@ -80,17 +88,14 @@ def test_a_held_out_pair_that_was_trained_on_is_an_error(found):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.dictionaries(st.tuples(st.sampled_from("abc"), st.sampled_from("abcx")), st.booleans(), min_size=1))
+@given(st.dictionaries(st.sampled_from(["ab", "ac", "bc", "ax", "cx"]), st.tuples(st.booleans(), st.booleans())))
 def test_warm_queries_equal_the_naive_selection(tmp_path_factory, pairs):
-    pairs = {pair: warm for pair, warm in pairs.items() if pair[0] != pair[1]}
-    rows = [(*pair, "test_warm" if warm else "train") for pair, warm in pairs.items()]
-    folder = write(tmp_path_factory.mktemp("artifact"), rows)
-    expected = {
-        anchor: tuple(
-            "".join(sorted(p for (a, p), warm in pairs.items() if a == anchor and warm is side))
-            for side in (True, False)
-        )
-        for (anchor, _), warm in pairs.items()
-        if warm
-    }
+    """An unordered pair is warm or known, and is written in one direction or the other."""
+    rows = [((a, b) if ordered else (b, a), warm) for (a, b), (warm, ordered) in pairs.items()]
+    folder = write(tmp_path_factory.mktemp("artifact"), [(*p, "test_warm" if warm else "train") for p, warm in rows])
+    expected = {}
+    for anchor in {p[0] for p, warm in rows if warm} - {"x"}:
+        relevant = sorted(p[1] for p, warm in rows if warm and p[0] == anchor)
+        known = sorted(p[p[0] == anchor] for p, warm in rows if not warm and anchor in p)
+        expected[anchor] = ("".join(relevant), "".join(known))
     assert as_dict(held_out_queries(folder, "warm", TRACKS, SIDES)) == expected

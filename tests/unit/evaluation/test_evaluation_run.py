@@ -45,7 +45,6 @@ class World:
                 "workspace": self.workspace,
                 "catalog": {"path": "c"},
                 "interactions": {"path": "l"},
-                "model": {"text_fields": ["title"]},
                 "evaluation": {"bootstrap_samples": 50},
             },
             "test",
@@ -58,8 +57,9 @@ class World:
             draft.tables = dict(tables)
         return recipe.key
 
-    def evaluate(self, index=(), pairs=(), sides=SIDES):
-        """Evaluate; `index` replaces values of some tracks' rows in the shard index."""
+    def evaluate(self, index=(), pairs=(), sides=SIDES, trained_sides=None):
+        """Evaluate; `index` replaces values of some tracks' rows in the shard index, `trained_sides` is the split
+        that the model was trained with."""
         rows = [
             {"track_id": t, "shard": "s", "offset": 0, "size": 0, "frames": 9, "content_hash": t, "source_tag": ""}
             | {"split_group": t, "split": side}
@@ -74,8 +74,16 @@ class World:
                 lambda f: pq.write_table(pa.Table.from_pylist(catalog, CHECKED_CATALOG), f / CATALOG_FILE),
             ),
             "stage1": self.publish("stage1", lambda _: None),
-            "stage2": self.publish("stage2", lambda _: None),
         }
+        trained = {"shards": inputs["shards"]}
+        if trained_sides is not None:
+            older = [{**row, "split": side} for row, side in zip(rows, trained_sides, strict=True)]
+            trained = {
+                "shards": self.publish(
+                    "shards", lambda f: write_index(pa.Table.from_pylist(older, SHARDS), f), {"was": "older"}
+                )
+            }
+        inputs["stage2"] = self.publish("stage2", lambda _: None, trained)
         # Stage 1 knows nothing; stage 2 puts a song where its text is. One song has no stage-1 embedding.
         self.embed(inputs["stage1"], unit_vectors(7), leave_out={TRACKS[3]})
         version = self.embed(inputs["stage2"], TEXTS)
@@ -96,12 +104,14 @@ class World:
 
 
 def write_pairs(folder, pairs):
-    for name in ("pairs", "popularity"):
+    for name in ("pairs", "known", "popularity"):
         (folder / name).mkdir()
     names = ("anchor_id", "positive_id", "split")
     rows = [dict(zip(names, pair, strict=True)) for pair in pairs]
     schema = pa.schema([(name, pa.string()) for name in names])
+    known = pa.Table.from_pylist([row for row in rows if row["split"] == "train"], schema)
     pq.write_table(pa.Table.from_pylist(rows, schema), folder / "pairs" / "part-0.parquet")
+    pq.write_table(known, folder / "known" / "part-0.parquet")
     counts = pa.table({"track_id": TRACKS[:5], "n_baskets": [9, 1, 2, 3, 4]})
     pq.write_table(counts, folder / "popularity" / "part-0.parquet")
 
@@ -111,7 +121,8 @@ def world(tmp_path, monkeypatch):
     def embed_texts(texts):
         return TEXTS[[TRACKS.index(text) for text in texts]]
 
-    monkeypatch.setattr(SongEmbedder, "load", lambda *_: types.SimpleNamespace(embed_texts=embed_texts))
+    embedder = types.SimpleNamespace(embed_texts=embed_texts, processor=types.SimpleNamespace(text_fields=["title"]))
+    monkeypatch.setattr(SongEmbedder, "load", lambda *_: embedder)
     monkeypatch.setattr(text_alone_module, "text_alone", lambda _, texts: embed_texts(texts))
     return World(tmp_path)
 
@@ -166,7 +177,7 @@ def test_a_group_on_two_sides_is_an_error(world):
 def test_a_group_on_one_side_is_none(world):
     shared = {TRACKS[0]: {"split_group": "work"}, TRACKS[5]: {"split_group": "work"}}
     world.evaluate(index=shared, pairs=PAIRS)
-    assert world.store.manifests("evaluation")[0]["figures"] == {"songs": 20, "test_songs": 10}
+    assert world.store.manifests("evaluation")[0]["figures"] == {"songs": 19, "test_songs": 10}
 
 
 def test_test_songs_whose_audio_was_trained_on_leave_the_evaluation(world):
@@ -174,6 +185,14 @@ def test_test_songs_whose_audio_was_trained_on_leave_the_evaluation(world):
     folder = world.evaluate(index=twins, pairs=[*PAIRS, (TRACKS[15], TRACKS[1], "test_cold")])
     queries = set(pq.read_table(folder / PER_QUERY_FILE)["query"].to_pylist())
     assert TRACKS[15] not in queries and {TRACKS[0], TRACKS[14], TRACKS[16]} <= queries
+
+
+def test_songs_that_the_model_was_trained_on_are_not_held_out(world):
+    before = ["test"] * 10 + ["train"] * 2 + ["test"] * 8
+    folder = world.evaluate(pairs=[*PAIRS, (TRACKS[10], TRACKS[1], "test_cold")], trained_sides=before)
+    queries = set(pq.read_table(folder / PER_QUERY_FILE)["query"].to_pylist())
+    assert not queries & {TRACKS[10], TRACKS[11]} and {TRACKS[12], TRACKS[19]} <= queries
+    assert world.store.manifests("evaluation")[0]["figures"]["test_songs"] == 8
 
 
 def test_nothing_held_out_is_an_error(world):

@@ -1,0 +1,35 @@
+"""A cancelled run starts nothing more; a later run in the same process does."""
+
+import pytest
+
+from flows import graph
+from htcl.errors import HTCLError
+from htcl.processes import allow_sessions, run_process
+
+
+class Future:
+    def __init__(self, wait):
+        self.wait = wait
+
+
+def started():
+    return run_process(["true"], print)[0] == 0
+
+
+def test_a_cancelled_run_starts_no_more_processes_and_the_next_run_does(monkeypatch):
+    def cancelled():
+        raise KeyboardInterrupt
+
+    class Step:
+        submit = staticmethod(lambda *arguments: Future(cancelled))
+
+    monkeypatch.setattr(graph, "run_step", Step)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            graph.make(None, {}, ["pairs"])
+        with pytest.raises(HTCLError, match="the run is being ended"):
+            started()
+        assert graph.make(None, {}, []) == {}
+        assert started()
+    finally:
+        allow_sessions()
