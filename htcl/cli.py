@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -25,7 +26,8 @@ app = typer.Typer(
 DEMO_ROOT = Path("workspace/demo")
 CONFIG_VARIABLE = "HTCL_CONFIG"
 FAILED_PREFIX = "failed: "
-"""Starts the line in which a flow that runs as a script says why it failed."""
+DONE_PREFIX = "artifacts: "
+"""Start the last line of a flow that runs as a script: why it failed, or the keys of what it made as JSON."""
 
 ConfigArgument = Annotated[Path, typer.Argument(help="pipeline configuration (YAML)", metavar="CONFIG")]
 SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a setting")]
@@ -76,6 +78,14 @@ def status(config: ConfigArgument, override: SetOption = []) -> None:  # noqa: B
 
 
 @app.command()
+def results(config: ConfigArgument, override: SetOption = []) -> None:  # noqa: B006
+    """Print every figure of the last run with its interval, as a Markdown table."""
+    from htcl.show import show_results
+
+    show_results(load_config(config, override))
+
+
+@app.command()
 def search(
     query: Annotated[str, typer.Argument(help="words that describe a song")],
     k: CountOption = 10,
@@ -108,14 +118,14 @@ def similar(
 
 def _run(path: Path, overrides: list[str]) -> None:
     """Start the flow as a process of its own and show what came out."""
-    from htcl.plan import plan
+    from htcl.plan import raw_inputs
     from htcl.processes import run_process
 
     # A plain SIGTERM would end this process alone; as an exception it ends the flow's processes too.
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda number, _: sys.exit(128 + number))
     config = load_config(path, overrides)
-    plan(config)  # inputs that are not there end here, before anything starts
+    raw_inputs(config)  # what is not there ends here, before anything starts
     started = time.monotonic()
     command = [sys.executable, "-m", "flows.full_pipeline", str(path.resolve()), *overrides]
     code, tail = run_process(command, lambda line: print(line, flush=True), env=_flow_environment(), cwd=_checkout())
@@ -124,7 +134,8 @@ def _run(path: Path, overrides: list[str]) -> None:
         raise HTCLError(reasons[-1] if reasons else f"the run ended with exit code {code}; the lines above say why")
     from htcl.show import show_outcome  # brings torch, which the start need not wait for
 
-    show_outcome(config, time.monotonic() - started)
+    keys = json.loads(next(line for line in reversed(tail) if line.startswith(DONE_PREFIX)).removeprefix(DONE_PREFIX))
+    show_outcome(config, keys, time.monotonic() - started)
 
 
 def _flow_environment() -> dict[str, str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import math
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from htcl.text import DEFAULT_TEXT_FIELDS, TextColumn
 
 
 class Section(BaseModel):
@@ -23,7 +28,9 @@ class CatalogConfig(Section):
 
     path: str = Field(description="File or folder of the catalog (Parquet, JSONL or CSV)")
     format: TableFormat = Field("auto", description="auto reads it off the file names")
-    columns: dict[str, str] = Field({}, description="contract column -> its name in the input")
+    columns: dict[str, str] = Field(
+        {}, description="contract column -> its name in the input; an optional column that is mapped must be there"
+    )
     audio_root: str = Field("", description="Folder that audio_path starts from; empty: the catalog's folder")
     max_reject_share: float = Field(0.05, ge=0, le=1, description="Above this share of rejects the step fails")
 
@@ -39,13 +46,28 @@ class InteractionsConfig(Section):
 
     path: str = Field(description="File or folder of the log (Parquet, JSONL or CSV, any date partitions)")
     format: TableFormat = Field("auto", description="auto reads it off the file names")
-    columns: dict[str, str] = Field({}, description="contract column -> its name in the input")
+    columns: dict[str, str] = Field(
+        {}, description="contract column -> its name in the input; an optional column that is mapped must be there"
+    )
     timezone: str = Field("UTC", description="Time zone of timestamps that name none")
     positive: dict[str, PositiveRule] = Field(
         {"like": PositiveRule(), "play": PositiveRule(min_duration_ratio=0.5)},
-        description="Event types that count as a positive response, with their condition",
+        description="Event types that count as a positive response, with their condition; "
+        "setting it replaces the defaults as a whole",
     )
     max_reject_share: float = Field(0.05, ge=0, le=1, description="Above this share of rejects the step fails")
+
+    @field_validator("timezone")
+    @classmethod
+    def _check_timezone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):  # unknown, no such path, a folder of zones
+            zones = {zone.lower(): zone for zone in available_timezones()}
+            close = difflib.get_close_matches(name.lower(), zones, n=1)
+            way_out = f"did you mean {zones[close[0]]!r}?" if close else "give an IANA name, such as Europe/Berlin"
+            raise ValueError(f"{name!r} is no time zone; {way_out}") from None
+        return name
 
 
 class PairsConfig(Section):
@@ -54,6 +76,11 @@ class PairsConfig(Section):
     session_gap_minutes: int = Field(30, gt=0, description="Idle time that ends a session the log does not name")
     max_basket_size: int = Field(100, gt=1, description="Songs of one basket that are paired at most")
     min_users: int = Field(5, ge=1, description="Distinct users that a pair needs; protects listeners")
+    min_lift: float = Field(
+        1.0,
+        ge=0,
+        description="Baskets of a co-preference pair over what chance gives; below it songs are only popular",
+    )
     window_days: int | None = Field(None, gt=0, description="Days before the newest that count; empty: all")
     half_life_days: float | None = Field(None, gt=0, description="Age at which a basket counts half; empty: never")
     score: Literal["count", "cosine", "npmi", "bm25"] = Field("cosine", description="What ranks the positives")
@@ -66,14 +93,14 @@ class SplitConfig(Section):
     test_share: float = Field(0.1, ge=0, lt=1, description="Share of split groups that no training sees")
     validation_share: float = Field(0.05, ge=0, lt=1, description="Share of split groups for validation")
     warm_test_share: float = Field(0.1, ge=0, lt=1, description="Newest share of the log, kept for warm test pairs")
-    seed: int = 3407
+    seed: int = Field(3407, description="Another seed gives another split")
 
     @model_validator(mode="after")
     def _check_shares(self) -> SplitConfig:
         if self.test_share + self.validation_share >= 1:
             raise ValueError(
                 f"test_share = {self.test_share:g} and validation_share = {self.validation_share:g} "
-                "leave nothing to train on"
+                "leave nothing to train on; lower one of them"
             )
         return self
 
@@ -82,19 +109,41 @@ class AudioConfig(Section):
     """Decoding and log-mel (paper: 128 ms windows, 96 ms hop, 128 mels, first two minutes)."""
 
     sample_rate: int = Field(16_000, gt=0, description="Hz")
-    n_mels: int = Field(128, gt=0)
+    n_mels: int = Field(128, gt=0, description="Mel bands of a frame")
     n_fft: int = Field(2048, gt=0, description="Samples of the Hann window")
-    hop_length: int = Field(1536, gt=0, description="Samples")
+    hop_length: int = Field(1536, gt=0, description="Samples from one frame to the next")
     top_db: float = Field(80.0, gt=0, description="Dynamic range kept, dB")
-    max_seconds: float = Field(120.0, gt=0, description="Decoding stops here")
+    max_seconds: float = Field(120.0, gt=0, description="Audio after this is not read")
     min_seconds: float = Field(2.0, gt=0, description="Shorter audio is rejected")
     max_reject_share: float = Field(0.05, ge=0, le=1, description="Above this share of rejects the step fails")
+
+    @model_validator(mode="after")
+    def _check_seconds(self) -> AudioConfig:
+        if self.max_seconds < self.min_seconds:
+            raise ValueError(
+                f"max_seconds = {self.max_seconds:g} is less than min_seconds = {self.min_seconds:g}, "
+                "which rejects every song; raise max_seconds"
+            )
+        return self
 
 
 class ShardsConfig(Section):
     """How WebDataset shards are cut."""
 
     max_mb: float = Field(256.0, gt=0, description="MB after which a shard is closed")
+
+
+CONV_KERNELS = (5, 3, 3)
+CONV_STRIDES = (2, 2, 2)
+"""With the kernels: the audio encoder's convolutions, the same in every model (see HTCLAudioConfig)."""
+
+
+def min_frames() -> int:
+    """Fewest frames that the convolutions turn into one position."""
+    frames = 1
+    for kernel, stride in zip(reversed(CONV_KERNELS), reversed(CONV_STRIDES), strict=True):
+        frames = (frames - 1) * stride + kernel
+    return frames
 
 
 class ModelConfig(Section):
@@ -105,55 +154,84 @@ class ModelConfig(Section):
         description="Folder (/…, ./…), hub name, or package:NAME/FOLDER of a BERT",
     )
     text_pooling: Literal["pooler", "mean"] = Field("pooler", description="mean for encoders trained that way")
-    text_max_tokens: int = Field(128, gt=0)
-    text_fields: list[str] = Field(
-        ["title", "artist", "album", "genre", "language", "tags"],
-        description="Metadata read as text, in order",
+    text_max_tokens: int = Field(128, gt=0, description="Tokens after which a text is cut")
+    text_fields: list[TextColumn] = Field(
+        list(DEFAULT_TEXT_FIELDS),
+        min_length=1,
+        description="Catalog columns read as text, in order",
     )
-    conv_filters: list[int] = [512, 512, 512]
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    projection_sizes: list[int] = Field([384, 192, 100], description="Layers of the audio and text heads")
-    fusion_sizes: list[int] = Field([200, 100, 100], description="Layers of the fusion head")
+    conv_filters: list[PositiveInt] = Field(
+        [512, 512, 512], description="Output channels of the audio encoder's three convolutions"
+    )
+    hidden_size: int = Field(
+        768, gt=0, description="Width of the audio Transformer; a multiple of 16 and of num_attention_heads"
+    )
+    num_hidden_layers: int = Field(12, gt=0, description="Layers of the audio Transformer")
+    num_attention_heads: int = Field(12, gt=0, description="Attention heads of a layer")
+    intermediate_size: int = Field(3072, gt=0, description="Width of a layer's feed-forward block")
+    projection_sizes: list[PositiveInt] = Field(
+        [384, 192, 100],
+        min_length=1,
+        description="Layers of the audio and text heads; the last is the embedding's width",
+    )
+    fusion_sizes: list[PositiveInt] = Field(
+        [200, 100, 100],
+        min_length=1,
+        description="Layers of the fusion head; the last is that of projection_sizes",
+    )
     reference_parity: bool = Field(False, description="Reproduce the authors' code, known defects included")
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> ModelConfig:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size = {self.hidden_size} is not a multiple of "
+                f"num_attention_heads = {self.num_attention_heads}; change one of them"
+            )
+        if self.fusion_sizes[-1] != self.projection_sizes[-1]:
+            raise ValueError(
+                f"fusion_sizes ends in {self.fusion_sizes[-1]} and projection_sizes in {self.projection_sizes[-1]}, "
+                "but stage 2 compares the two embeddings; end both in the same number"
+            )
+        return self
 
 
 class TrainingConfig(Section):
     """What both stages share: processes, precision, logging, checkpoints."""
 
     processes: int = Field(1, gt=0, description="Ranks started on this host")
-    precision: Literal["fp32", "bf16"] = "fp32"
-    zero_stage: Literal[0, 1, 2] = 0
-    gradient_clipping: float = Field(1.0, gt=0)
-    seed: int = 3407
-    log_every_steps: int = Field(10, gt=0)
-    checkpoint_every_steps: int = Field(500, gt=0)
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Number format of weights and activations")
+    zero_stage: Literal[0, 1, 2] = Field(
+        0, description="DeepSpeed ZeRO, what ranks share out: 0 nothing, 1 optimizer state, 2 also gradients"
+    )
+    gradient_clipping: float = Field(1.0, gt=0, description="Greatest norm of a gradient; a longer one is scaled down")
+    seed: int = Field(3407, ge=0, description="Seed of new weights, the order of songs and dropout")
+    log_every_steps: int = Field(10, gt=0, description="Steps from one line of the log to the next")
+    checkpoint_every_steps: int = Field(500, gt=0, description="Steps between checkpoints, where a broken run resumes")
     collective_timeout_seconds: int = Field(600, gt=0, description="A rank that is silent for longer ends the run")
 
 
 class StageConfig(Section):
     """One stage's recipe."""
 
-    epochs: int = Field(20, gt=0)
+    epochs: int = Field(20, gt=0, description="Passes over the songs (stage 1) or pairs (stage 2)")
     global_batch_size: int = Field(32, gt=1, description="Songs (stage 1) or pairs (stage 2) the loss sees at once")
-    text_encoder_lr: float = Field(1e-5, ge=0, description="0 freezes the text encoder")
-    audio_encoder_lr: float = Field(1e-4, ge=0)
-    head_lr: float = Field(1e-4, ge=0, description="Heads, fusion and temperatures")
-    dropout: float = Field(0.1, ge=0, lt=1, description="In the audio encoder and the heads")
+    text_encoder_lr: float = Field(1e-5, ge=0, description="Learning rate; 0 freezes the text encoder")
+    audio_encoder_lr: float = Field(1e-4, ge=0, description="Learning rate; 0 freezes the audio encoder")
+    head_lr: float = Field(1e-4, ge=0, description="Learning rate of heads, fusion and temperatures")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Probability, in the audio encoder and the heads")
 
 
 class Stage2Config(StageConfig):
     """Stage 2's recipe: the encoders move slowly, the heads do not."""
 
-    audio_encoder_lr: float = Field(1e-5, ge=0)
+    audio_encoder_lr: float = Field(1e-5, ge=0, description="Learning rate; 0 freezes the audio encoder")
 
 
 class EmbeddingConfig(Section):
     """The batch job that embeds the catalog."""
 
-    batch_size: int = Field(64, gt=0)
+    batch_size: int = Field(64, gt=0, description="Songs embedded at once; more need more memory")
 
 
 class SearchConfig(Section):
@@ -165,9 +243,9 @@ class SearchConfig(Section):
 class EvaluationConfig(Section):
     """How systems are compared."""
 
-    bootstrap_samples: int = Field(2000, gt=0)
-    confidence: float = Field(0.95, gt=0, lt=1)
-    seed: int = 0
+    bootstrap_samples: int = Field(2000, gt=0, description="Resamples of the queries behind an interval")
+    confidence: float = Field(0.95, gt=0, lt=1, description="Share of resamples that an interval holds")
+    seed: int = Field(0, ge=0, description="Seed of the resamples and of the random system")
 
 
 class GateConfig(Section):
@@ -179,17 +257,20 @@ class GateConfig(Section):
 
 
 class SparkConfig(Section):
-    """The Spark session of the jobs (a --master given to spark-submit wins)."""
+    """The Spark session of the jobs.
 
-    master: str = "local[*]"
-    driver_memory: str = "2g"
-    conf: dict[str, str] = {}
+    master and driver_memory are used when the flow starts the job; plain spark-submit takes its own flags.
+    """
+
+    master: str = Field("local[*]", description="Where Spark runs, such as local[4] or spark://HOST:7077")
+    driver_memory: str = Field("2g", description="Memory of the driver's JVM, such as 2g")
+    conf: dict[str, str] = Field({}, description="Further Spark settings by their own names")
 
 
 class NightlyConfig(Section):
     """The scheduled fine-tune: stage 2 goes on from the champion."""
 
-    epochs: int = Field(2, gt=0)
+    epochs: int = Field(2, gt=0, description="Passes over the pairs, in place of stage2.epochs")
 
 
 class ReportConfig(Section):
@@ -229,8 +310,20 @@ class PipelineConfig(Section):
             if batch % self.training.processes:
                 raise ValueError(
                     f"{stage}.global_batch_size = {batch} is not a multiple of "
-                    f"training.processes = {self.training.processes}"
+                    f"training.processes = {self.training.processes}; change one of them"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_shortest_audio(self) -> PipelineConfig:
+        audio, frames = self.audio, min_frames()
+        # Frames are centred: n samples give 1 + n // hop_length of them (htcl.audio.features.num_frames).
+        seconds = (frames - 1) * audio.hop_length / audio.sample_rate
+        if audio.min_seconds < seconds:
+            raise ValueError(
+                f"audio.min_seconds = {audio.min_seconds:g} lets in audio of less than {frames} frames, which the "
+                f"audio encoder cannot read; set it to {math.ceil(100 * seconds) / 100} or more"
+            )
         return self
 
 

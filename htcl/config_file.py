@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,10 @@ def _explain(problem: Any) -> str:
         return f"{key!r} is missing; it has no default"
     if problem["type"] in ("model_type", "dict_type"):
         return f"{key!r} needs settings below it, such as {{}} (got {problem['input']!r})"
+    # pydantic gives the values of a Literal only as text: 'a', 'b' or 'c'.
+    names = re.findall("'([^']+)'", problem["ctx"]["expected"]) if problem["type"] == "literal_error" else []
+    if names and isinstance(problem["input"], str):
+        return f"{key!r} cannot be {problem['input']!r}{_nearest(problem['input'], names)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "value_error":  # ours: it names the values itself
         return f"{key}: {message}" if key else message
@@ -171,5 +176,5 @@ def _keys_beside(location: list[str]) -> list[str]:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; valid here: {', '.join(known)}"

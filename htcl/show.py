@@ -10,7 +10,7 @@ from rich.table import Table
 from htcl.artifacts import ArtifactStore
 from htcl.champion import read_champion
 from htcl.config import PipelineConfig
-from htcl.evaluation.results import Result, from_table
+from htcl.evaluation.results import SYSTEMS, Result, from_table
 from htcl.plan import plan
 from htcl.search.query import Found
 
@@ -27,8 +27,6 @@ COLUMNS = [
 ]
 """(task, split, metric, heading) of the short result table; the report has them all."""
 
-SYSTEMS = ("random", "popularity", "text alone", "stage1", "stage2")
-
 
 def show_status(config: PipelineConfig) -> None:
     """Every step with its key, whether it is there, and why it would run."""
@@ -44,22 +42,58 @@ def show_status(config: PipelineConfig) -> None:
     console.print(f"champion: {champion.stage2} since {champion.since}" if champion else "champion: none yet")
 
 
-def show_outcome(config: PipelineConfig, seconds: float) -> None:
-    """The result table of a finished run and where its report lies."""
-    from htcl.evaluation.run import RESULTS_FILE
+def show_outcome(config: PipelineConfig, keys: dict[str, str], seconds: float) -> None:
+    """The result table of a finished run, whether its model is published, and where its report lies.
+
+    Args:
+        config: the configuration.
+        keys: artifact keys of the run by step.
+        seconds: how long it took.
+    """
     from htcl.publish import read_decision
     from htcl.report.build import report_path
 
-    steps = plan(config)
-    store = ArtifactStore(config.workspace)
-    results = from_table(pq.read_table(store.fetch("evaluation", steps["evaluation"].key) / RESULTS_FILE))
     console = _console()
-    console.print(_result_table(config, results))
-    decision = read_decision(config.workspace, steps["stage2"].key)
-    if decision and not decision["promote"]:
-        console.print(f"[yellow]not published:[/] {escape(' '.join(decision['reasons']))}")
+    console.print(_result_table(config, _results(config, keys["evaluation"])))
+    champion = read_champion(config.workspace)
+    if champion is None or champion.stage2 != keys["stage2"]:
+        decision = read_decision(config.workspace, keys["stage2"])
+        refused = decision and not decision["promote"]
+        reasons = (
+            " ".join(decision["reasons"]) if decision and refused else "the champion was fine-tuned from this model"
+        )
+        console.print(f"[yellow]kept champion:[/] {escape(reasons)}")
     console.print(f"finished in {seconds:.0f} s")
-    console.print(f"report: {report_path(config.workspace, steps['report'].key)}", soft_wrap=True)
+    console.print(f"report: {report_path(config.workspace, keys['report'])}", soft_wrap=True)
+
+
+def show_results(config: PipelineConfig) -> None:
+    """Every figure of the newest results of a configuration as a Markdown table.
+
+    Raises:
+        HTCLError: when the configuration was not run yet.
+    """
+    results = _results(config, plan(config)["evaluation"].key)
+    found = {(r.system, r.task, r.split, r.metric): r for r in results}
+    print(f"| task | split | metric | {' | '.join(SYSTEMS)} |")
+    print(f"|---|---|---|{'---:|' * len(SYSTEMS)}")
+    for task, split, metric in dict.fromkeys((r.task, r.split, r.metric) for r in results):
+        cells = [_cell(found.get((system, task, split, metric))) for system in SYSTEMS]
+        n = next(r.n for r in results if (r.task, r.split, r.metric) == (task, split, metric))
+        print(f"| {task} | {split} (n={n}) | {metric} | {' | '.join(cells)} |")
+
+
+def _cell(result: Result | None) -> str:
+    if result is None:
+        return "–"
+    digits = 0 if result.metric == "median_rank" else 3
+    return f"{result.value:.{digits}f} [{result.low:.{digits}f}, {result.high:.{digits}f}]"
+
+
+def _results(config: PipelineConfig, evaluation: str) -> list[Result]:
+    from htcl.evaluation.run import RESULTS_FILE
+
+    return from_table(pq.read_table(ArtifactStore(config.workspace).fetch("evaluation", evaluation) / RESULTS_FILE))
 
 
 def show_found(title: str, found: list[Found]) -> None:

@@ -10,7 +10,8 @@ from htcl.errors import HTCLError
 CONFIG_FILE = "htcl.yaml"
 
 _CONFIG = """\
-# The pipeline over a generated world. `htcl demo` writes this file; copy it and change the two inputs for your data.
+# The pipeline over a generated world. Every `htcl demo` writes this file anew. For data of your own start from the
+# example in the README (preset: base): the demo's sizes and text fields are made for a small world.
 preset: demo
 name: demo world of {songs} songs
 workspace: workspace

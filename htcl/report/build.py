@@ -18,10 +18,10 @@ from htcl.audio.decode import AudioRejected, decode_audio, resolve_audio_path
 from htcl.audio.preview import encode_preview
 from htcl.config import PipelineConfig, fingerprint
 from htcl.embedding import SongEmbedder
-from htcl.evaluation.results import Result, from_table
+from htcl.evaluation.results import SYSTEMS, Result, from_table
 from htcl.evaluation.run import RESULTS_FILE
 from htcl.ingest.catalog import read_catalog
-from htcl.logs import get_logger, log
+from htcl.logs import Progress, get_logger, log
 from htcl.plan import Step, audio_root
 from htcl.publish import read_decision
 from htcl.report.data import (
@@ -51,10 +51,16 @@ PACKAGES = ("htcl", "torch", "deepspeed", "pyspark", "prefect", "transformers", 
 def build_report(config: PipelineConfig, step: Step) -> None:
     """Write the report and publish it as an artifact."""
     store = ArtifactStore(config.workspace)
-    manifests = _manifests(store, step)
+    with store.create(step.recipe) as draft:
+        data = _report_data(config, store, _manifests(store, step))
+        (draft.path / REPORT_FILE).write_text(render(data), encoding="utf-8")
+    log(get_logger("report"), "report published", path=f"{store.uri('report', step.key)}/{REPORT_FILE}")
+
+
+def _report_data(config: PipelineConfig, store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> ReportData:
     catalog = _catalog(store, manifests)
     queries = _queries(config, store, manifests, catalog)
-    data = ReportData(
+    return ReportData(
         name=config.name,
         created=datetime.fromisoformat(manifests["evaluation"]["created"]),
         headline=_headline(config, store, manifests),
@@ -73,9 +79,6 @@ def build_report(config: PipelineConfig, step: Step) -> None:
         },
         summary="From logs, catalog and audio to searchable song embeddings, evaluated on songs and pairs held out.",
     )
-    with store.create(step.recipe) as draft:
-        (draft.path / REPORT_FILE).write_text(render(data), encoding="utf-8")
-    log(get_logger("report"), "report published", path=f"{store.uri('report', step.key)}/{REPORT_FILE}")
 
 
 def _manifests(store: ArtifactStore, step: Step) -> dict[str, dict[str, Any]]:
@@ -127,8 +130,7 @@ def _curve(store: ArtifactStore, manifest: dict[str, Any]) -> Curve:
 
 def _results(store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> list[ResultRow]:
     table = pq.read_table(store.fetch("evaluation", manifests["evaluation"]["key"]) / RESULTS_FILE)
-    order = {name: place for place, name in enumerate(("random", "popularity", "text alone", "stage1", "stage2"))}
-    rows = sorted(from_table(table), key=lambda row: order.get(row.system, len(order)))
+    rows = sorted(from_table(table), key=lambda row: SYSTEMS.index(row.system))
     return [
         ResultRow(
             system=row.system,
@@ -194,8 +196,9 @@ def _queries(
 def _previews(config: PipelineConfig, queries: list[QueryResult], catalog: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Short MP3s of the songs shown, as data URIs, as many as the config allows."""
     shown = [track for q in queries for track in [q.track_id, *(hit.track_id for hit in q.hits)] if track]
-    previews = {}
-    for track in list(dict.fromkeys(shown))[: config.report.previews]:
+    chosen = list(dict.fromkeys(shown))[: config.report.previews]
+    progress, previews = Progress(get_logger("report"), "previews", len(chosen)), {}
+    for number, track in enumerate(chosen, start=1):
         try:
             path = resolve_audio_path(audio_root(config), catalog[track]["audio_path"])
             audio = decode_audio(path, max_seconds=30.0)
@@ -203,6 +206,7 @@ def _previews(config: PipelineConfig, queries: list[QueryResult], catalog: dict[
             continue  # the file changed since it was embedded; the page does without its player
         data = base64.b64encode(encode_preview(audio.samples, audio.sample_rate)).decode()
         previews[track] = f"data:audio/mpeg;base64,{data}"
+        progress.update(number)
     return previews
 
 

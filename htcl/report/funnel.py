@@ -23,13 +23,17 @@ def funnel_rows(manifests: dict[str, dict[str, Any]]) -> list[FunnelRow]:
         FunnelRow("events", "positive events", pairs["positive_events"]),
         FunnelRow("baskets", "baskets", pairs["baskets"], note=f"of {pairs['users']} users"),
         FunnelRow("pairs", "pairs counted", pairs["pairs_counted"]),
-        FunnelRow("pairs", "pairs kept", pairs["pairs"], note="enough users, top of their anchor"),
+        FunnelRow("pairs", "pairs kept", pairs["pairs"], note="enough users, more often than by chance"),
     ]
     rows += [FunnelRow("pairs", f"pairs: {split}", n) for split, n in sorted(pairs["pairs_by_split"].items())]
     rows.append(FunnelRow("songs", "catalog rows in", catalog["rows"]))
     rows += _rejected("songs", catalog["rejects"])
     rows.append(FunnelRow("songs", "tracks", catalog["tracks"]))
     rows += _rejected("songs", shards["rejects"])
+    rows += [
+        FunnelRow("songs", f"warning: {name}", n, note="used all the same")
+        for name, n in sorted(shards["warnings"].items())
+    ]
     rows += [
         FunnelRow("songs", "in shards", shards["tracks"], note=f"{shards['shards']} shards"),
         FunnelRow("songs", "embedded and indexed", manifests["index"]["figures"]["songs"]),
@@ -43,11 +47,13 @@ def _rejected(group: str, reasons: dict[str, int]) -> list[FunnelRow]:
 
 def reject_rows(workspace: str) -> list[RejectRow]:
     """Rejects by source and reason, each with an example."""
-    table = GrowingTable(workspace, "rejects", REJECTS, partition_by="source").read()
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in table.select(["source", "reason", "key", "detail"]).to_pylist():
-        found.setdefault((row["source"], row["reason"]), []).append(row)
+    table = GrowingTable(workspace, "rejects", REJECTS, partition_by="source")
+    rows = table.read(columns=["source", "reason", "key", "detail"])
+    kinds = rows.group_by(["source", "reason"], use_threads=False).aggregate(
+        [([], "count_all"), ("key", "first"), ("detail", "first")]
+    )
+    kinds = kinds.sort_by([("source", "ascending"), ("reason", "ascending")])
     return [
-        RejectRow(source, reason, len(rows), rows[0]["key"] or "", rows[0]["detail"] or "")
-        for (source, reason), rows in sorted(found.items())
+        RejectRow(row["source"], row["reason"], row["count_all"], row["key_first"] or "", row["detail_first"] or "")
+        for row in kinds.to_pylist()
     ]

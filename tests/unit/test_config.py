@@ -1,137 +1,166 @@
 import json
-from pathlib import Path
+import math
+import re
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from htcl.config import fingerprint
-from htcl.config_file import load_config, preset_names, save_config
-from htcl.errors import HTCLError
-
-BASE = "workspace: work\ncatalog: {path: catalog.jsonl}\ninteractions: {path: log}\n"
-
-
-def write(folder, text):
-    path = folder / "htcl.yaml"
-    path.write_text(text, encoding="utf-8")
-    return path
+from htcl import config
+from htcl.audio.features import num_frames
+from htcl.config import CONV_KERNELS, CONV_STRIDES, PipelineConfig, Section, TextColumn, fingerprint, min_frames
+from htcl.models import HTCLAudioConfig
+from htcl.schemas import CATALOG
 
 
-def refusal(folder, text, overrides=None):
-    with pytest.raises(HTCLError) as caught:
-        load_config(write(folder, text), overrides)
-    sentence = str(caught.value)
-    assert "\n" not in sentence
-    return sentence
+def is_section(value):
+    return isinstance(value, type) and issubclass(value, Section)
 
 
-@pytest.mark.parametrize(
-    ("text", "key", "nearest"),
-    [
-        ("pair: {top_k: 3}", "'pair'", "'pairs'"),
-        ("pairs: {topk: 3}", "'pairs.topk'", "'top_k'"),
-        ("presets: demo", "'presets'", "'preset'"),
-        ("stage2: {epoch: 1}", "'stage2.epoch'", "'epochs'"),
-    ],
-)
-def test_a_typo_names_the_key_and_the_nearest_valid_one(tmp_path, text, key, nearest):
-    assert f"unknown key {key}; did you mean {nearest}?" in refusal(tmp_path, BASE + text)
+SECTIONS = [value for value in vars(config).values() if is_section(value) and value is not Section]
 
 
-def test_a_typo_below_an_event_type_names_the_rules_key(tmp_path):
-    text = BASE.replace("path: log", "path: log, positive: {like: {min_duration: 0.5}}")
-    assert "did you mean 'min_duration_ratio'?" in refusal(tmp_path, text)
+def load(**sections):
+    values = {"workspace": "work", "catalog": {"path": "catalog"}, **sections}
+    values["interactions"] = {"path": "log", **sections.get("interactions", {})}
+    return PipelineConfig.model_validate(values)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "holds no settings"),
-        ("- a", "holds no settings"),
-        ("a: [b", "is not valid YAML"),
-        ("workspace: work", "'catalog' is missing"),
-        (BASE + "pairs: {top_k: 0}", "'pairs.top_k': Input should be greater than 0 (got 0)"),
-        (BASE + "pairs: {score: dot}", "'pairs.score'"),
-        (BASE + "pairs:", "'pairs' needs settings below it"),
-        (BASE + "preset: dem", "no preset 'dem'; did you mean 'demo'?"),
-        (BASE + "split: {test_share: 0.6, validation_share: 0.4}", "leave nothing to train on"),
-        (BASE + "training: {processes: 3}", "stage1.global_batch_size = 32 is not a multiple of"),
-        (BASE + "pairs: {top_k: 3}\npairs: {min_users: 3}", "'pairs' stands twice"),
-    ],
-)
-def test_each_kind_of_error_is_one_sentence(tmp_path, text, words):
-    assert words in refusal(tmp_path, text)
+def refusal(**sections):
+    with pytest.raises(ValidationError) as caught:
+        load(**sections)
+    (problem,) = caught.value.errors()
+    return ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
 
 
-def test_a_file_that_is_missing_or_no_text_is_one_sentence(tmp_path):
-    with pytest.raises(HTCLError, match="No such file or directory; check the path"):
-        load_config(tmp_path / "none.yaml")
-    (tmp_path / "latin.yaml").write_bytes("name: Café".encode("latin-1"))
-    with pytest.raises(HTCLError, match="is not UTF-8 text"):
-        load_config(tmp_path / "latin.yaml")
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_says_what_it_does(section):
+    fields = {name: field for name, field in section.model_fields.items() if not is_section(field.annotation)}
+    assert [name for name, field in fields.items() if not field.description] == []
 
 
-@pytest.mark.parametrize("name", preset_names())
-def test_presets_load_and_the_file_lies_over_them(tmp_path, name):
-    config = load_config(write(tmp_path, f"{BASE}preset: {name}\npairs: {{top_k: 7}}"))
-    assert config.pairs.top_k == 7
-    assert config.pairs.min_users == {"demo": 3, "base": 5}[name]
+def test_text_is_read_from_the_columns_that_describe_a_song():
+    others = {"track_id", "audio_path", "duration_s", "split_group"}
+    assert [name for name in CATALOG.names if name not in others] == list(get_args(TextColumn))
+    assert load(model={"text_fields": ["release_date", "title"]}).model.text_fields == ["release_date", "title"]
 
 
-def test_positive_event_types_of_a_file_replace_those_of_the_preset(tmp_path):
-    text = BASE.replace("path: log", "path: log, positive: {heart: {}}")
-    config = load_config(write(tmp_path, text + "preset: demo"))
-    assert list(config.interactions.positive) == ["heart"]
+@pytest.mark.parametrize("name", ["titel", "track_id", "audio_path"])
+def test_a_column_that_is_no_text_is_refused_where_it_stands(name):
+    assert refusal(model={"text_fields": ["title", name]})[0] == "model.text_fields.1"
 
 
-def test_overrides_win_over_the_file_in_their_order(tmp_path):
-    path = write(tmp_path, BASE + "pairs: {top_k: 7, min_users: 2}")
-    config = load_config(path, ["pairs.top_k=8", "pairs.top_k=9", "model.conv_filters=[8, 8]"])
-    assert (config.pairs.top_k, config.pairs.min_users) == (9, 2)
-    assert config.model.conv_filters == [8, 8]
-
-
-@pytest.mark.parametrize("preset", ["demo", "base"])
-def test_an_override_of_one_event_type_keeps_the_others(tmp_path, preset):
-    path = write(tmp_path, f"{BASE}preset: {preset}")
-    before = load_config(path).interactions.positive
-    after = load_config(path, ["interactions.positive.play.min_duration_ratio=0.25"]).interactions.positive
-    assert set(after) == set(before)
-    assert after["play"].min_duration_ratio == 0.25
-    assert after["like"] == before["like"]
+@pytest.mark.parametrize("name", ["UTC", "CET", "Europe/Berlin", "Etc/GMT-2"])
+def test_time_zones_are_those_of_the_iana_database(name):
+    assert load(interactions={"timezone": name}).interactions.timezone == name
 
 
 @pytest.mark.parametrize(
-    ("override", "words"),
+    ("name", "way_out"),
     [
-        ("pairs.top_k", "is not of the form section.key=value"),
-        ("=3", "is not of the form section.key=value"),
-        ("pairs.top_k=[1", "is not a YAML value"),
-        ("pairs.topk=1", "did you mean 'top_k'?"),
-        ("preset=demo", "preset cannot be overridden"),
+        ("Europe/Berln", "did you mean 'Europe/Berlin'?"),
+        ("Berlin", "did you mean 'Europe/Berlin'?"),
+        ("utc", "did you mean 'UTC'?"),
+        ("Europe", "did you mean "),
+        ("+02:00", "give an IANA name, such as Europe/Berlin"),
+        ("/etc/passwd", "give an IANA name, such as Europe/Berlin"),
+        ("", "give an IANA name, such as Europe/Berlin"),
     ],
 )
-def test_an_override_that_cannot_be_read_is_one_sentence(tmp_path, override, words):
-    assert words in refusal(tmp_path, BASE, [override])
+def test_an_unknown_time_zone_names_the_nearest(name, way_out):
+    key, message = refusal(interactions={"timezone": name})
+    assert key == "interactions.timezone"
+    assert message.startswith(f"{name!r} is no time zone; {way_out}")
 
 
-def test_relative_paths_start_at_the_file_and_uris_stay(tmp_path, monkeypatch):
-    monkeypatch.chdir("/")
-    text = "workspace: s3://bucket/work\ncatalog: {path: ../catalog.jsonl}\ninteractions: {path: /log}\n"
-    (tmp_path / "project").mkdir()
-    config = load_config(write(tmp_path / "project", text))
-    assert config.workspace == "s3://bucket/work"
-    assert config.catalog.path == str(tmp_path / "catalog.jsonl")
-    assert config.catalog.audio_root == ""
-    assert config.interactions.path == "/log"
+@pytest.mark.parametrize(
+    ("sections", "key", "message"),
+    [
+        (
+            {"split": {"test_share": 0.6, "validation_share": 0.4}},
+            "split",
+            "test_share = 0.6 and validation_share = 0.4 leave nothing to train on; lower one of them",
+        ),
+        (
+            {"training": {"processes": 3}},
+            "",
+            "stage1.global_batch_size = 32 is not a multiple of training.processes = 3; change one of them",
+        ),
+        (
+            {"model": {"fusion_sizes": [200, 64]}},
+            "model",
+            "fusion_sizes ends in 64 and projection_sizes in 100, but stage 2 compares the two embeddings; "
+            "end both in the same number",
+        ),
+        (
+            {"model": {"hidden_size": 80}},
+            "model",
+            "hidden_size = 80 is not a multiple of num_attention_heads = 12; change one of them",
+        ),
+        (
+            {"audio": {"max_seconds": 10, "min_seconds": 10.5}},
+            "audio",
+            "max_seconds = 10 is less than min_seconds = 10.5, which rejects every song; raise max_seconds",
+        ),
+        (
+            {"audio": {"min_seconds": 1.53}},
+            "",
+            "audio.min_seconds = 1.53 lets in audio of less than 17 frames, which the audio encoder cannot read; "
+            "set it to 1.54 or more",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_told_with_the_way_out(sections, key, message):
+    assert refusal(**sections) == (key, message)
 
 
-def test_saving_and_loading_gives_the_same_configuration(tmp_path):
-    config = load_config(write(tmp_path, BASE + "preset: demo\nname: Łódź ♪"))
-    saved = save_config(config, tmp_path / "elsewhere" / "config.yaml")
-    assert load_config(saved) == config
-    assert [f.name for f in saved.parent.iterdir()] == ["config.yaml"]
+def test_settings_that_just_fit_are_taken():
+    made = load(
+        split={"test_share": 0.6, "validation_share": 0.39},
+        training={"processes": 16},
+        model={"fusion_sizes": [64], "projection_sizes": [300, 64], "hidden_size": 96},
+        audio={"max_seconds": 1.54, "min_seconds": 1.54},
+    )
+    assert made.model.fusion_sizes[-1] == made.model.projection_sizes[-1] == 64
+
+
+@pytest.mark.parametrize("name", ["conv_filters", "projection_sizes", "fusion_sizes"])
+def test_every_size_of_a_list_is_positive(name):
+    assert refusal(model={name: [100, 0, 100]})[0] == f"model.{name}.1"
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"])
+def test_every_size_is_positive(name):
+    assert refusal(model={name: 0})[0] == f"model.{name}"
+
+
+@pytest.mark.parametrize("name", ["projection_sizes", "fusion_sizes", "text_fields"])
+def test_a_list_that_must_hold_something_does(name):
+    assert refusal(model={name: []})[0] == f"model.{name}"
+
+
+@pytest.mark.parametrize(("section", "name"), [("training", "seed"), ("evaluation", "seed"), ("pairs", "min_lift")])
+def test_what_cannot_be_negative_is_not(section, name):
+    assert refusal(**{section: {name: -1}})[0] == f"{section}.{name}"
+    assert getattr(getattr(load(**{section: {name: 0}}), section), name) == 0
+
+
+def test_the_frames_that_audio_needs_are_those_of_the_model():
+    model = HTCLAudioConfig()
+    assert (tuple(model.conv_kernels), tuple(model.conv_strides)) == (CONV_KERNELS, CONV_STRIDES)
+    assert min_frames() == model.min_frames
+
+
+@settings(max_examples=40)
+@given(rate=st.integers(4_000, 96_000), hop=st.integers(1, 4096))
+def test_the_seconds_asked_for_give_frames_enough_and_little_more(rate, hop):
+    audio = {"sample_rate": rate, "hop_length": hop}
+    seconds = float(re.search(r"set it to (\S+) or more", refusal(audio=audio | {"min_seconds": 1e-9})[1])[1])
+    assert load(audio=audio | {"min_seconds": seconds})
+    assert num_frames(math.ceil(seconds * rate), hop) >= min_frames()
+    assert num_frames(math.floor((seconds - 0.011) * rate), hop) < min_frames()
 
 
 json_values = st.recursive(
@@ -158,11 +187,3 @@ def test_a_fingerprint_is_the_same_in_every_release():
     assert fingerprint({"b": [1, None], "a": "é"}) == "3d92f6368f93f3cb"
     assert fingerprint({"b": [1, None], "a": "e"}) != fingerprint({"b": [1, None], "a": "é"})
     assert fingerprint(["a", "b"]) != fingerprint(["b", "a"])
-
-
-def test_a_text_encoder_spelled_as_a_path_starts_at_the_config_file(tmp_path: Path) -> None:
-    text = "workspace: w\ncatalog: {path: c}\ninteractions: {path: i}\nmodel: {text_encoder: ./bert}\n"
-    (tmp_path / "a.yaml").write_text(text)
-    assert load_config(tmp_path / "a.yaml").model.text_encoder == str(tmp_path / "bert")
-    (tmp_path / "b.yaml").write_text(text.replace("./bert", "bert-base"))
-    assert load_config(tmp_path / "b.yaml").model.text_encoder == "bert-base"

@@ -18,7 +18,7 @@ MANIFESTS = {
         }
     },
     "catalog": {"figures": {"rows": 53, "tracks": 50, "rejects": {"missing_title": 3}}},
-    "shards": {"figures": {"tracks": 48, "shards": 4, "rejects": {"too_short": 2}}},
+    "shards": {"figures": {"tracks": 48, "shards": 4, "rejects": {"too_short": 2}, "warnings": {"clipped": 4}}},
     "index": {"figures": {"songs": 48}},
 }
 
@@ -40,6 +40,7 @@ def test_counts_go_down_from_the_input_to_what_is_searched():
         ("songs", "rejected: missing_title", 3),
         ("songs", "tracks", 50),
         ("songs", "rejected: too_short", 2),
+        ("songs", "warning: clipped", 4),
         ("songs", "in shards", 48),
         ("songs", "embedded and indexed", 48),
     ]
