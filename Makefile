@@ -18,7 +18,7 @@ demo: $(STAMP) ## generate a small world and run the whole pipeline on it
 test: $(STAMP) ## all tests but the long training ones
 	python -m pytest -m "not evidence"
 
-test-fast: $(STAMP) ## unit tests, under 2 minutes
+test-fast: $(STAMP) ## unit tests only
 	python -m pytest tests/unit
 
 lint: $(STAMP) ## ruff and mypy
@@ -30,11 +30,14 @@ format: $(STAMP) ## let ruff mend and format
 	ruff check --fix .
 	ruff format .
 
-evidence: $(STAMP) ## train on a larger generated world; stage 2 must beat stage 1 and keep its semantics
+evidence: $(STAMP) ## train on a fresh generated world; stage 2 must beat stage 1 and keep its semantics
 	python -m pytest -m evidence -s tests/integration/test_evidence.py
 
-concert: $(STAMP) ## run the pipeline on the real concert data beside the checkout
-	htcl run tests/integration/concert.yaml
+CONCERT := ../shared/data/concert
+
+concert: $(STAMP) ## run the pipeline on the concert data (CONCERT=FOLDER where it does not lie beside the checkout)
+	htcl run tests/integration/concert.yaml --set catalog.path=$(abspath $(CONCERT))/catalog.jsonl \
+		--set catalog.audio_root=$(abspath $(CONCERT)) --set interactions.path=$(abspath $(CONCERT))/interactions
 
 serve: $(STAMP) ## start a Prefect server and a worker with the three deployments
 	htcl demo --no-run

@@ -12,6 +12,7 @@ from htcl.config import PipelineConfig
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent.parent
+CONCERT = ROOT.parent / "shared" / "data" / "concert"
 SONGS = 96
 
 TINY = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .harness import Htcl
+from .harness import Htcl, Run
 
 
 @pytest.fixture
@@ -89,4 +89,23 @@ def test_one_class_of_unreadable_audio_names_the_reason(htcl: Htcl, project: Pat
         (root / row["audio_path"]).write_bytes(b"MThd\x00\x00\x00\x06\x00\x01\x00\x01\x00\x60MTrk")
     (root / "catalog.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     change(project, catalog={"path": str(root / "catalog.jsonl")})
-    expect_refusal(htcl, project, f"{len(rows)} of {len(rows)} rejected", "audio.max_reject_share")
+    expect_refusal(htcl, project, f"{len(rows)} of {len(rows)} rejected", "not_audio", "audio.max_reject_share")
+
+
+def test_a_refused_run_leaves_what_is_published_as_it_was(htcl: Htcl, own_run: Run) -> None:
+    pointer = Path(own_run.config.workspace) / "published" / "champion.json"
+    before = pointer.read_bytes()
+    change(own_run.path, interactions={"path": "/nowhere/logs"})
+    assert htcl("run", own_run.path).returncode == 1
+    change(own_run.path, interactions={"path": "world-96-3/interactions", "positive": {"purchase": {}}})
+    assert "positive response" in htcl("run", own_run.path).stderr
+    assert pointer.read_bytes() == before
+    assert "T000003" not in htcl("similar", "T000003", "--config", own_run.path).stderr
+
+
+def test_the_demo_command_makes_a_world_once(htcl: Htcl, tmp_path: Path) -> None:
+    first = htcl("demo", "--root", tmp_path, "--songs", 32, "--no-run")
+    assert "generated" in first.stdout
+    assert "done=32" in first.stdout + first.stderr
+    assert "is there already" in htcl("demo", "--root", tmp_path, "--songs", 32, "--no-run").stdout
+    assert "would run" in htcl("status", tmp_path / "htcl.yaml").stdout

@@ -14,9 +14,8 @@ from htcl.plan import plan
 from htcl.schemas import REJECTS
 from htcl.tables import GrowingTable
 
-from .harness import ROOT, TINY, Htcl
+from .harness import CONCERT, ROOT, TINY, Htcl
 
-CONCERT = ROOT.parent / "shared" / "data" / "concert"
 FIRST_YEAR, TRACKS = 1980, 120
 
 pytestmark = pytest.mark.skipif(not CONCERT.exists(), reason=f"no concert data in {CONCERT}")

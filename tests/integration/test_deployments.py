@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from htcl.artifacts import ArtifactStore
 from htcl.champion import require_champion
 from htcl.schemas import PAIR_COUNTS
 from htcl.tables import GrowingTable
 
-from .harness import BIN, ROOT, Run
+from .harness import BIN, ROOT, Htcl, Run
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +54,27 @@ def deploy_run(env: dict[str, str], name: str, **parameters: object) -> str:
     return done.stdout
 
 
-def test_the_three_deployments_run_on_a_worker(own_run: Run, served: dict[str, str]) -> None:
-    config = own_run.config
-    before = require_champion(config.workspace)
+def add_song(config_path: Path, like: str) -> str:
+    """Put a new song into the catalog, with the audio of another one under a new name."""
+    values = yaml.safe_load(config_path.read_text())
+    catalog = config_path.parent / values["catalog"]["path"]
+    rows = [json.loads(line) for line in catalog.read_text().splitlines()]
+    song = next(row for row in rows if row["track_id"] == like)
+    audio = Path(song["audio_path"])
+    path = audio.with_stem("new-song")
+    shutil.copy(catalog.parent / audio, catalog.parent / path)
+    row = {**song, "track_id": "NEW", "title": "Brand new", "audio_path": str(path)}
+    with catalog.open("a") as lines:
+        lines.write(json.dumps(row) + "\n")
+    return "NEW"
+
+
+def test_the_three_deployments_run_on_a_worker(own_run: Run, served: dict[str, str], htcl: Htcl) -> None:
+    config, store = own_run.config, ArtifactStore(own_run.config.workspace)
+    before, made = require_champion(config.workspace), store.manifests("stage2") + store.manifests("report")
     deploy_run(served, "full-pipeline", config=own_run.path)
-    assert require_champion(config.workspace) == before  # nothing changed, so nothing ran
+    assert store.manifests("stage2") + store.manifests("report") == made  # nothing changed, so nothing ran
+    assert require_champion(config.workspace) == before
 
     counts = GrowingTable(config.workspace, "pair_counts", PAIR_COUNTS, partition_by="dt")
     version, rows = counts.version(), counts.read().sort_by([(n, "ascending") for n in PAIR_COUNTS.names[:4]])
@@ -64,8 +83,12 @@ def test_the_three_deployments_run_on_a_worker(own_run: Run, served: dict[str, s
     again = counts.read().sort_by([(n, "ascending") for n in PAIR_COUNTS.names[:4]])
     assert again.equals(rows)
 
+    new = add_song(own_run.path, like="T000003")
     deploy_run(served, "nightly-finetune", config=own_run.path)
-    tuned = [m for m in ArtifactStore(config.workspace).manifests("stage2") if "champion" in m["inputs"]]
+    tuned = [m for m in store.manifests("stage2") if "champion" in m["inputs"]]
     assert [m["inputs"]["champion"] for m in tuned] == [before.stage2]
-    decision = Path(config.workspace) / "published" / "decisions" / f"{tuned[0]['key']}.json"
-    assert decision.exists()
+    decision = json.loads((Path(config.workspace) / "published" / "decisions" / f"{tuned[0]['key']}.json").read_text())
+    assert decision["champion"] == before.stage2
+    assert {row["n"] for row in decision["comparisons"]} and decision["reasons"]
+    found = htcl("similar", new, "--config", own_run.path, "-k", 3)
+    assert "T000003" in found.stdout  # its twin; a new song does not wait for a new model

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -51,12 +53,13 @@ def test_a_second_run_skips_every_step_and_says_so(demo_run: Run, htcl: Htcl) ->
     assert ": runs, because" not in again.stdout
 
 
-def test_a_run_ends_with_the_result_table_and_a_report(demo_run: Run) -> None:
+def test_a_run_ends_with_the_result_table_and_the_path_of_a_report(demo_run: Run) -> None:
+    page = report_path(demo_run.config.workspace, plan(demo_run.config)["report"].key)
+    assert demo_run.finished.rstrip().endswith(f"report: {page}")
     for system in ("random", "popularity", "text alone", "stage1", "stage2"):
         assert system in demo_run.finished
-    page = report_path(demo_run.config.workspace, plan(demo_run.config)["report"].key).read_text()
     for part in ("events in", "recall@10", "slow sad waltz on a harp", "data:audio/mpeg", "unknown_track"):
-        assert part in page
+        assert part in page.read_text()
 
 
 def test_status_names_what_would_run_and_why(demo_run: Run, htcl: Htcl) -> None:
@@ -65,6 +68,16 @@ def test_status_names_what_would_run_and_why(demo_run: Run, htcl: Htcl) -> None:
     changed = htcl("status", demo_run.path, "--set", "stage2.epochs=7")
     assert "stage2.epochs: 1 -> 7" in changed.stdout
     assert changed.stdout.count("would run") == 5
+
+
+def test_results_print_every_figure_with_its_interval(demo_run: Run, htcl: Htcl) -> None:
+    lines = htcl("results", demo_run.path).stdout.splitlines()
+    assert lines[0] == "| task | split | metric | random | popularity | text alone | stage1 | stage2 |"
+    figures = {tuple(cell.strip().split(" ")[0] for cell in line.split("|")[1:4]) for line in lines[2:]}
+    for k in (1, 5, 10):
+        assert {("text_to_audio", "test", f"recall_at_{k}"), ("audio_to_text", "test", f"recall_at_{k}")} <= figures
+    for metric in ("recall_at_10", "recall_at_50", "ndcg_at_10", "mrr"):
+        assert {("song_to_song", split, metric) for split in ("cold", "warm")} <= figures
 
 
 def test_search_and_similar_answer_from_the_published_set(demo_run: Run, htcl: Htcl) -> None:
@@ -122,18 +135,29 @@ def test_embeddings_hold_both_models_and_equal_a_direct_forward(demo_run: Run) -
     assert require_champion(config.workspace).stage2 == key
 
 
-def test_rejects_have_reasons_and_nothing_readable_holds_a_user_id(demo_run: Run) -> None:
+def test_the_snippet_of_the_readme_reads_the_published_embeddings(demo_run: Run) -> None:
+    snippet = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
+    names: dict[str, Any] = {}
+    exec(snippet.replace("workspace/demo/workspace", demo_run.config.workspace), names)
+    assert list(names["songs"].columns) == ["track_id", "embedding"]
+    assert len(names["songs"]) == SONGS - 2
+
+
+def test_rejects_have_reasons_and_nothing_that_was_written_holds_a_user_id(demo_run: Run) -> None:
     workspace = Path(demo_run.config.workspace)
     rejects = GrowingTable(str(workspace), "rejects", REJECTS, partition_by="source").read()
     reasons = set(zip(rejects["source"].to_pylist(), rejects["reason"].to_pylist(), strict=True))
     assert {("audio", "not_audio"), ("interactions", "duplicate_event"), ("interactions", "bad_ts")} <= reasons
-    log = next(Path(demo_run.config.interactions.path).rglob("*.jsonl"))
-    users = {json.loads(line).get("user_id") for line in log.read_text().splitlines() if line.startswith("{")}
-    text = "\n".join(str(row) for row in rejects.to_pylist())
-    text += "\n".join(f.read_text() for f in workspace.rglob("*.json") if f.is_file())
-    text += demo_run.finished
-    assert users - {None}
-    assert not [user for user in users if user and user in text]
+    users = set()
+    for log in Path(demo_run.config.interactions.path).rglob("*.jsonl"):
+        users |= set(re.findall(r'"user_id": ?"([^"]+)"', log.read_text()))
+    assert len(users) > 30
+    files = [f for f in workspace.rglob("*") if f.suffix in (".json", ".jsonl", ".yaml", ".html", ".md")]
+    texts = [demo_run.killed, demo_run.finished, *(f.read_text() for f in files)]
+    texts += [str(ds.dataset(f).to_table().to_pylist()) for f in workspace.rglob("*.parquet")]
+    assert len(texts) > 30
+    mentioned = set(re.findall(r"\bu\d{5}\b", "\n".join(texts)))
+    assert not users & mentioned
 
 
 @pytest.mark.parametrize("job", ["mine_pairs", "build_shards", "embed_catalog"])
