@@ -119,7 +119,7 @@ def similar(
 def _run(path: Path, overrides: list[str]) -> None:
     """Start the flow as a process of its own and show what came out."""
     from htcl.plan import raw_inputs
-    from htcl.processes import run_process
+    from htcl.processes import OUTER_GRACE_SECONDS, run_process
 
     # A plain SIGTERM would end this process alone; as an exception it ends the flow's processes too.
     for sign in (signal.SIGTERM, signal.SIGHUP):
@@ -128,7 +128,13 @@ def _run(path: Path, overrides: list[str]) -> None:
     raw_inputs(config)  # what is not there ends here, before anything starts
     started = time.monotonic()
     command = [sys.executable, "-m", "flows.full_pipeline", str(path.resolve()), *overrides]
-    code, tail = run_process(command, lambda line: print(line, flush=True), env=_flow_environment(), cwd=_checkout())
+    code, tail = run_process(
+        command,
+        lambda line: print(line, flush=True),
+        env=_flow_environment(),
+        cwd=_checkout(),
+        grace_seconds=OUTER_GRACE_SECONDS,
+    )
     if code:
         reasons = [line.removeprefix(FAILED_PREFIX) for line in tail if line.startswith(FAILED_PREFIX)]
         raise HTCLError(reasons[-1] if reasons else f"the run ended with exit code {code}; the lines above say why")

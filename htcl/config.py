@@ -81,7 +81,7 @@ class PairsConfig(Section):
         ge=0,
         description="Baskets of a co-preference pair over what chance gives; below it songs are only popular",
     )
-    window_days: int | None = Field(None, gt=0, description="Days before the newest that count; empty: all")
+    window_days: int | None = Field(None, gt=0, le=36_500, description="Days before the newest that count; empty: all")
     half_life_days: float | None = Field(None, gt=0, description="Age at which a basket counts half; empty: never")
     score: Literal["count", "cosine", "npmi", "bm25"] = Field("cosine", description="What ranks the positives")
     top_k: int = Field(50, gt=0, description="Positives kept per anchor and source")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
+import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
 
 from htcl.config import InteractionsConfig
 from htcl.errors import HTCLError
-from htcl.ingest.reading import column_names, csv_header, delimiter, input_files
+from htcl.ingest.reading import column_names, csv_header, delimiter, input_files, parquet_schema
 from htcl.schemas import INTERACTIONS, require_columns
 
 SAMPLED_FILES = 50
@@ -54,7 +57,8 @@ def read_log(spark: SparkSession, section: InteractionsConfig) -> DataFrame:
     return timed.select("ts", "ts_text", *text, "malformed", "place")
 
 
-def _parquet(spark: SparkSession, files: list[str], _: list[str]) -> DataFrame:
+def _parquet(spark: SparkSession, files: list[str], columns: list[str]) -> DataFrame:
+    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")  # else Spark refuses what pandas writes
     try:
         # A column that came later must not depend on which file is looked at first.
         raw = spark.read.option("mergeSchema", "true").parquet(*files)
@@ -62,10 +66,15 @@ def _parquet(spark: SparkSession, files: list[str], _: list[str]) -> DataFrame:
         message = error.java_exception.getMessage() if isinstance(error, Py4JJavaError) else str(error)
         first = message.splitlines()[0]
         raise HTCLError(f"interactions.path: the Parquet files cannot be read as one table: {first}") from None
+    zone = spark.conf.get("spark.sql.session.timeZone")
+    for field in parquet_schema(files[0]):
+        if field.name in columns and pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+            time = F.timestamp_micros(F.expr(f"`{field.name}` div 1000"))
+            raw = raw.withColumn(field.name, time if field.type.tz else F.to_utc_timestamp(time, zone))
     return raw.withColumn(_CORRUPT, F.lit(None).cast("string"))
 
 
-def _csv(spark: SparkSession, files: list[str], _: list[str]) -> DataFrame:
+def _csv(spark: SparkSession, files: list[str], columns: list[str]) -> DataFrame:
     """Files by their header: Spark would lay the columns of one file over all."""
     headers = defaultdict(list)
     for uri in files:
@@ -73,11 +82,17 @@ def _csv(spark: SparkSession, files: list[str], _: list[str]) -> DataFrame:
             headers[(header, delimiter(uri))].append(uri)
     parts = []
     for (header, separator), group in headers.items():
-        schema = ", ".join(f"`{name}` string" for name in (*header, _CORRUPT))
-        reader = spark.read.schema(schema).option("header", True).option("sep", separator).option("escape", '"')
+        # By place, since headers of the wild hold names that are empty or stand twice.
+        places = [str(number) for number in range(len(header))]
+        reader = spark.read.schema(_strings([*places, _CORRUPT])).option("header", True).option("escape", '"')
         # Without all columns in sight, a row with a cell too many passes for a good one.
         reader = reader.option("columnNameOfCorruptRecord", _CORRUPT).option("columnPruning", False)
-        parts.append(reader.csv(group).withColumn("_metadata", F.col("_metadata")))
+        named = [
+            F.col(place).alias(name)
+            for name, place in dict(zip(header, places, strict=True)).items()
+            if name in columns
+        ]
+        parts.append(reader.option("sep", separator).csv(group).select(*named, _CORRUPT, "_metadata"))
     raw = parts[0]
     for part in parts[1:]:
         raw = raw.unionByName(part, allowMissingColumns=True)
@@ -85,8 +100,12 @@ def _csv(spark: SparkSession, files: list[str], _: list[str]) -> DataFrame:
 
 
 def _jsonl(spark: SparkSession, files: list[str], columns: list[str]) -> DataFrame:
-    fields = ", ".join(f"`{name}` string" for name in dict.fromkeys([*columns, _CORRUPT]))
-    return spark.read.schema(fields).option("columnNameOfCorruptRecord", _CORRUPT).json(files)
+    reader = spark.read.schema(_strings(dict.fromkeys([*columns, _CORRUPT])))
+    return reader.option("columnNameOfCorruptRecord", _CORRUPT).json(files)
+
+
+def _strings(names: Iterable[str]) -> StructType:
+    return StructType([StructField(name, StringType()) for name in names])
 
 
 def _text(name: str) -> Column:
@@ -95,9 +114,9 @@ def _text(name: str) -> Column:
 
 
 def _timestamp(rows: DataFrame) -> Column:
-    """A timestamp, ISO text or YYYYMMDD in the session's zone, or a number of seconds, milli- or microseconds.
+    """A timestamp, ISO text or YYYYMMDD in the session's zone, or a number of seconds, milli-, micro- or nanoseconds.
 
-    Numbers count from 1973 on, where the three cannot be taken for each other.
+    Numbers count from 1973 to 2286, where the four cannot be taken for each other.
     """
     type_ = dict(rows.dtypes)["ts"]
     if type_.startswith(("timestamp", "date")):
@@ -107,8 +126,9 @@ def _timestamp(rows: DataFrame) -> Column:
         F.when((number >= 1e8) & (number < 1e10), number * 1e6)
         .when((number >= 1e11) & (number < 1e13), number * 1e3)
         .when((number >= 1e14) & (number < 1e16), number)
+        .when((number >= 1e17) & (number < 1e19), number / 1e3)
     )
     text = F.col("ts").cast("string")
     day = F.when(text.rlike("^[12][0-9]{7}$"), F.try_to_timestamp(text, F.lit("yyyyMMdd")))
     written = F.when(text.rlike("^ *[0-9]{4}-"), F.expr("try_cast(cast(ts as string) as timestamp)"))
-    return F.coalesce(day, F.timestamp_micros(micros.cast("long")), written)
+    return F.coalesce(day, F.timestamp_micros(F.round(micros).cast("long")), written)

@@ -15,6 +15,9 @@ from htcl.pairs import KNOWN_FOLDER, PAIRS_FOLDER, POPULARITY_FOLDER
 from htcl.pairs.counting import SKETCH_SIZE, WEIGHT_ONE
 from htcl.schemas import PAIRS
 
+_ROUNDING = 1e-5
+"""Of the shares, whose sum is the number of baskets: a lift of exactly `min_lift` is not above it."""
+
 MERGED_SKETCH = f"slice(array_sort(array_distinct(flatten(collect_list(users)))), 1, {SKETCH_SIZE})"
 """The union of bottom-k sketches as a SQL aggregate."""
 
@@ -59,7 +62,7 @@ def take_snapshot(
     trained = catalog.where("split = 'train'").select("track_id")
     heard.join(trained, "track_id", "left_semi").write.parquet(str(folder / POPULARITY_FOLDER))
     scored.unpersist()
-    return _figures(folder, counted, cutoff, newest, config.pairs.min_users)
+    return _figures(folder, counted, cutoff, newest, config.pairs)
 
 
 def _first_day(newest: str, window_days: int | None) -> str:
@@ -145,7 +148,8 @@ def _score(pairs: DataFrame, items: DataFrame, config: PairsConfig, newest: str)
     joined = joined.join(F.broadcast(totals), "split")
     # Songs that everybody plays meet by chance; a recommendation that pleased is no chance.
     lift = F.col("n") * F.col("baskets") / (F.col("n_a") * F.col("n_b"))
-    kept = joined.where((F.col("source") != "copreference") | (lift > config.min_lift))
+    above = lift > config.min_lift * (1 + _ROUNDING)
+    kept = joined.where((F.col("source") != "copreference") | above)
     return kept.withColumn("score", _formula(config.score))
 
 
@@ -176,7 +180,7 @@ def _top(pairs: DataFrame, top_k: int) -> DataFrame:
     return pairs.withColumn("_rank", F.row_number().over(order)).where(F.col("_rank") <= top_k).drop("_rank")
 
 
-def _figures(folder: Path, counted: DataFrame, cutoff: str, newest: str, min_users: int) -> dict[str, Any]:
+def _figures(folder: Path, counted: DataFrame, cutoff: str, newest: str, config: PairsConfig) -> dict[str, Any]:
     import pyarrow.dataset as ds
 
     splits = ds.dataset(folder / PAIRS_FOLDER, format="parquet").to_table(columns=["split", "source"])
@@ -185,8 +189,8 @@ def _figures(folder: Path, counted: DataFrame, cutoff: str, newest: str, min_use
     distinct = counted.select("anchor_id", "positive_id", "source").distinct().count()
     if not counts.get("train"):
         raise HTCLError(
-            f"pairs: none of {distinct} counted pairs has {min_users} users in training; "
-            "lower pairs.min_users or give more days of log"
+            f"pairs: none of {distinct} counted pairs has {config.min_users} users and a lift above "
+            f"{config.min_lift:g} in training; lower pairs.min_users or pairs.min_lift, or give more days of log"
         )
     return {
         "newest_day": newest,

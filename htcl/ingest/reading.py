@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import IO, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from htcl import storage
@@ -98,12 +99,21 @@ def csv_header(uri: str) -> list[str]:
         return list(csv.DictReader(text, delimiter=delimiter(uri)).fieldnames or [])
 
 
+def parquet_schema(uri: str) -> pa.Schema:
+    """Columns of one Parquet file.
+
+    Raises:
+        HTCLError: when it is none.
+    """
+    fs, path = storage.filesystem(uri)
+    with fs.open(path, "rb") as handle:
+        return _parquet_file(uri, handle).schema_arrow
+
+
 def _seen_names(files: list[str], format_: str) -> Iterator[Iterable[str]]:
     if format_ == "parquet":
         for uri in files:
-            fs, path = storage.filesystem(uri)
-            with fs.open(path, "rb") as handle:
-                yield _parquet_file(uri, handle).schema_arrow.names
+            yield parquet_schema(uri).names
     else:
         for _, row in read_rows(files, format_):
             yield row or ()

@@ -123,6 +123,15 @@ def test_each_csv_file_is_read_by_its_own_header(tmp_path, read):
     assert not any(row["malformed"] for row in rows)
 
 
+@pytest.mark.parametrize("index", ["", "`", "a.b", "event_type"])
+def test_a_csv_header_may_hold_odd_names(tmp_path, read, index):
+    """An index column that pandas wrote has no name; of two columns of one name the last counts."""
+    line = ",".join(GOOD.values())
+    (tmp_path / "log.csv").write_text(f"{index},{','.join(GOOD)}\n0,{line}\n")
+    (row,) = read(tmp_path / "log.csv")
+    assert (row["event_type"], row["malformed"]) == (GOOD["event_type"], False)
+
+
 HEADER = "event_id,ts,user_id,track_id,event_type,duration_ratio,session_id,trigger_track_id\n"
 SHIFTED = "e1,2025-03-31T12:00:00Z,Ana, Maria,t1,like,0.9,s1,t2\n"
 STRAIGHT = "e2,2025-03-31T12:00:00Z,Ben,t2,like,0.9,s1,t3\n"
@@ -251,6 +260,7 @@ MOMENTS = {
     "1.7434224e9": NOON,
     "1743422400123": NOON + 123_000,
     "1743422400123456": NOON + 123_456,
+    "1743422400123456789": NOON + 123_457,
     "-1743422400": None,
     "5": None,
     "2025": None,
@@ -310,9 +320,24 @@ def test_a_time_is_read_from_a_number(in_tokyo, text):
         (pa.array([NOON], pa.timestamp("us", "UTC")), NOON),
         (pa.array([NOON], pa.timestamp("us", "America/Lima")), NOON),
         (pa.array([NOON], pa.timestamp("us")), NOON - 9 * HOUR),
+        (pa.array([NOON * 1000 + 999], pa.timestamp("ns", "UTC")), NOON),
+        (pa.array([NOON * 1000], pa.timestamp("ns")), NOON - 9 * HOUR),
         (pa.array([NOON // DAY], pa.int32()).cast(pa.date32()), NOON - 12 * HOUR - 9 * HOUR),
     ],
-    ids=["s", "s with a fraction", "ms", "us", "YYYYMMDD", "NaN", "UTC", "Lima", "no zone", "date"],
+    ids=[
+        "s",
+        "s with a fraction",
+        "ms",
+        "us",
+        "YYYYMMDD",
+        "NaN",
+        "UTC",
+        "Lima",
+        "no zone",
+        "ns UTC",
+        "ns no zone",
+        "date",
+    ],
 )
 def test_a_time_is_read_from_any_parquet_type(tmp_path, read, time_zone, values, micros):
     time_zone("Asia/Tokyo")

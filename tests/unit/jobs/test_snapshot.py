@@ -371,5 +371,8 @@ def test_days_before_the_window_do_not_count(snapshot, tmp_path):
 
 
 def test_no_training_pair_with_enough_users_names_the_setting(snapshot, tmp_path):
-    with pytest.raises(HTCLError, match=r"none of \d+ counted pairs has 4 users in training; lower pairs.min_users"):
+    with pytest.raises(
+        HTCLError,
+        match=r"none of \d+ counted pairs has 4 users and a lift above [\d.]+ in training; lower pairs.min_users",
+    ):
         snapshot(tmp_path / "s", min_users=4)
