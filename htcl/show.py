@@ -110,8 +110,11 @@ def show_found(title: str, found: list[Found]) -> None:
 
 def _result_table(config: PipelineConfig, results: list[Result]) -> Table:
     values: dict[tuple[str, ...], Result] = {(r.system, r.task, r.split, r.metric): r for r in results}
-    counts = {(row.task, row.split): row.n for row in results}
-    caption = ", ".join(f"{task} {split}: {n} queries" for (task, split), n in sorted(counts.items()))
+    counts: dict[tuple[str, str], int] = {(row.task, row.split): row.n for row in results}
+    shown = dict.fromkeys((task, split) for task, split, *_ in COLUMNS)
+    caption = "queries: " + ", ".join(
+        f"{task} {split} {counts[task, split]}" for task, split in shown if (task, split) in counts
+    )
     table = Table(title=f"{config.name}: held-out songs and pairs", caption=caption, title_justify="left")
     table.add_column("system", no_wrap=True)
     for *_, heading in COLUMNS:

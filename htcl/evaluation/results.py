@@ -17,6 +17,13 @@ Split = Literal["test", "warm", "cold", "validation"]
 SYSTEMS = ("random", "popularity", "text alone", "stage1", "stage2")
 """What is compared, in the order of tables."""
 
+_ORDER = (
+    ("text_to_audio", "audio_to_text", "song_to_song"),
+    ("test", "cold", "warm", "validation"),
+    ("recall_at_1", "recall_at_5", "recall_at_10", "recall_at_50", "ndcg_at_10", "mrr", "median_rank"),
+)
+"""Tasks, splits and metrics in the order of tables."""
+
 _FIGURE = [("system", pa.string()), ("task", pa.string()), ("split", pa.string()), ("metric", pa.string())]
 
 # query: the track_id of the query song, by which runs are compared later.
@@ -72,14 +79,14 @@ def per_query_table(
 
 
 def summarise(per_query: pa.Table, confidence: float = 0.95, samples: int = 2000, seed: int = 0) -> list[Result]:
-    """One result per (system, task, split, metric) of a per-query table, sorted by these.
+    """One result per (system, task, split, metric) of a per-query table, in the order of tables.
 
     Raises ValueError, naming the figure, for values that are not finite.
     """
     names = [name for name, _ in _FIGURE]
-    figures = per_query.group_by(names).aggregate([]).sort_by([(name, "ascending") for name in names])
+    figures = per_query.group_by(names).aggregate([])
     results = []
-    for figure in figures.to_pylist():
+    for figure in sorted(figures.to_pylist(), key=_place):
         chosen = pc.scalar(True)
         for name in names:
             chosen = chosen & (pc.field(name) == figure[name])
@@ -91,6 +98,14 @@ def summarise(per_query: pa.Table, confidence: float = 0.95, samples: int = 2000
             raise ValueError(f"{' '.join(figure.values())}: {error}") from error
         results.append(Result(**figure, **asdict(found)))
     return results
+
+
+def _place(figure: Mapping[str, str]) -> list[tuple[int, str]]:
+    """Names that have no place in the order of tables come last."""
+    orders = zip(("task", "split", "metric", "system"), (*_ORDER, SYSTEMS), strict=True)
+    return [
+        (order.index(figure[name]) if figure[name] in order else len(order), figure[name]) for name, order in orders
+    ]
 
 
 def shared_queries(a: pa.Table, b: pa.Table, task: Task, split: Split, metric: str) -> tuple[FloatArray, FloatArray]:

@@ -33,13 +33,24 @@ def test_a_per_query_table_is_long_and_summed_up_by_figure():
     assert table.num_rows == 16
     results = summarise(table, samples=200)
     assert [(r.system, r.metric) for r in results] == [
-        ("stage1", "median_rank"),
         ("stage1", "recall_at_1"),
-        ("stage2", "median_rank"),
         ("stage2", "recall_at_1"),
+        ("stage1", "median_rank"),
+        ("stage2", "median_rank"),
     ]
-    assert [r.value for r in results] == [1, 0.75, 1, 0.75]
+    assert [r.value for r in results] == [0.75, 0.75, 1, 1]
     assert all(r.low <= r.value <= r.high and r.n == 4 for r in results)
+
+
+def test_figures_stand_in_the_order_of_tables():
+    values = [
+        ("song_to_song", "warm", "mrr"),
+        ("song_to_song", "cold", "recall_at_50"),
+        ("text_to_audio", "test", "own"),
+    ]
+    tables = [per_query_table("stage2", *figure[:2], ["a"], {figure[2]: np.array([1.0])}) for figure in values]
+    results = summarise(pa.concat_tables(tables), samples=10)
+    assert [(r.task, r.split, r.metric) for r in results] == values[::-1]
 
 
 def test_a_figure_with_nan_is_named():
