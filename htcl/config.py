@@ -220,6 +220,10 @@ class StageConfig(Section):
     audio_encoder_lr: float = Field(1e-4, ge=0, description="Learning rate; 0 freezes the audio encoder")
     head_lr: float = Field(1e-4, ge=0, description="Learning rate of heads, fusion and temperatures")
     dropout: float = Field(0.1, ge=0, lt=1, description="Probability, in the audio encoder and the heads")
+    lr_scheduler_type: Literal["constant", "cosine"] = Field(
+        "constant", description="Learning rates after the warm-up: as they are, or along a half cosine to 0"
+    )
+    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps in which learning rates rise from 0")
 
 
 class Stage2Config(StageConfig):

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from torch import Tensor
+from transformers import get_scheduler
 
 from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig, StageConfig
@@ -76,7 +77,7 @@ def train(config: PipelineConfig, step: Step, out: Path, work: Path) -> None:
         )
     catalog = store.fetch("catalog", step.recipe.inputs["catalog"])
     songs = Songs(join(config.workspace, "shards"), index, catalog, processor.text_fields, processor)
-    engine = _engine(config, stage, model)
+    engine = _engine(config, stage, model, schedule.total_steps)
     _run(config, step, engine, schedule, songs, work)
     _save(config, step, engine, model, processor, schedule, out, work)
 
@@ -119,8 +120,10 @@ def _samples(step: Step, store: ArtifactStore, index: Any) -> Samples:
     return stage2_samples(index, store.fetch("pairs", step.recipe.inputs["pairs"]))
 
 
-def _engine(config: PipelineConfig, stage: StageConfig, model: HTCLModel) -> Any:
+def _engine(config: PipelineConfig, stage: StageConfig, model: HTCLModel, steps: int) -> Any:
     training = config.training
+    schedule = {"constant": "constant_with_warmup"}.get(stage.lr_scheduler_type, stage.lr_scheduler_type)
+    warmup = round(stage.warmup_ratio * steps)
     optimizer = torch.optim.Adam(parameter_groups(model, stage))
     settings = {
         "train_batch_size": stage.global_batch_size,
@@ -132,7 +135,12 @@ def _engine(config: PipelineConfig, stage: StageConfig, model: HTCLModel) -> Any
     }
     # DeepSpeed's own bf16 rounds the weights that are published; its torch_autocast rounds what ranks exchange.
     module = StageModule(model, bf16=training.precision == "bf16")
-    engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
+    engine, *_ = deepspeed.initialize(
+        model=module,
+        optimizer=optimizer,
+        lr_scheduler=lambda adam: get_scheduler(schedule, adam, warmup, steps),
+        config=settings,
+    )
     return engine
 
 
@@ -164,6 +172,7 @@ def _run(config: PipelineConfig, step: Step, engine: Any, schedule: Schedule, so
         done = number + 1
         logged = done % training.log_every_steps == 0 or done == schedule.total_steps
         norm = _gradient_norm(engine) if logged and rank0 else 0.0
+        rate_of_heads = engine.optimizer.param_groups[-1]["lr"]
         engine.step()
         losses = mean_over_ranks({"loss": loss, **terms}) if logged else {}
         if logged and rank0:
@@ -174,7 +183,7 @@ def _run(config: PipelineConfig, step: Step, engine: Any, schedule: Schedule, so
                 "total": schedule.total_steps,
                 **losses,
                 **logit_scales(engine.module.model),
-                "lr": engine.optimizer.param_groups[-1]["lr"],
+                "lr": rate_of_heads,
                 "grad_norm": norm,
                 "samples_per_second": rate * schedule.batch_size,
                 "data_wait_share": waited / (now - started),

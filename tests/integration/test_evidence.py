@@ -26,7 +26,7 @@ from htcl.search.query import PublishedSongs
 
 from .harness import ROOT, Htcl
 
-SONGS, SEED = 900, 13
+SONGS, SEED = 1200, 15
 FOLDER = ROOT / "workspace" / "evidence"
 NEIGHBOURS = 10
 

@@ -34,7 +34,7 @@ def trained(config, step):
 
 
 TRAINING = {"precision": "bf16", "zero_stage": 2, "checkpoint_every_steps": 4}
-STAGE1 = {"epochs": 20, "text_encoder_lr": 0.0, "dropout": 0.02}
+STAGE1 = {"epochs": 20, "text_encoder_lr": 0.0, "dropout": 0.02, "lr_scheduler_type": "cosine", "warmup_ratio": 0.1}
 STEPS = 60
 
 

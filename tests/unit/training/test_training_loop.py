@@ -1,5 +1,6 @@
 """The parts of the loop: what goes to the device, what is logged, which checkpoints stay, which precision is where."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,10 +87,37 @@ def test_precision_is_that_of_the_forward_and_not_of_the_weights(
     handed = []
     monkeypatch.setattr(loop.deepspeed, "initialize", lambda **arguments: (handed.append(arguments), None))
     model = tiny_model()
-    loop._engine(config, config.stage1, model)
+    loop._engine(config, config.stage1, model, 10)
     seen = []
     model.audio_mlp.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     rows = torch.arange(3)[:, None]
     handed[0]["model"](songs.inputs(rows.flatten().numpy()), rows)
     assert seen == [dtype]
     assert "bf16" not in handed[0]["config"] and {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("section", "rates"),
+    [
+        ({}, [1, 1, 1, 1, 1]),
+        ({"warmup_ratio": 0.4}, [0, 1 / 2, 1, 1, 1]),
+        ({"lr_scheduler_type": "cosine"}, [1, (1 + math.cos(math.pi / 5)) / 2, (1 + math.cos(math.pi * 2 / 5)) / 2]),
+        ({"lr_scheduler_type": "cosine", "warmup_ratio": 0.2}, [0, 1, (1 + math.cos(math.pi / 4)) / 2, 1 / 2]),
+    ],
+)
+def test_learning_rates_follow_the_schedule(project, tiny_model, alone, monkeypatch, section, rates):
+    config, _ = project("schedule", {}, section)
+    handed = {}
+    monkeypatch.setattr(loop.deepspeed, "initialize", lambda **arguments: (handed.update(arguments), None))
+    loop._engine(config, config.stage1, tiny_model(), 5)
+    optimizer = handed["optimizer"]
+    schedule = handed["lr_scheduler"](optimizer)
+    seen = []
+    for _ in rates:
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    peaks = {"text_encoder": config.stage1.text_encoder_lr, "audio_encoder": config.stage1.audio_encoder_lr}
+    for step, rate in zip(seen, rates, strict=True):
+        wanted = [rate * peaks.get(group["name"], config.stage1.head_lr) for group in optimizer.param_groups]
+        assert step == pytest.approx(wanted)
