@@ -55,8 +55,12 @@ def run_stage(config: PipelineConfig, step: Step, on_line: Callable[[str], None]
         save_config(config, work / CONFIG_FILE)
         # The ranks do not plan for themselves: what arrived in the inputs meanwhile belongs to the next run.
         (work / RECIPE_FILE).write_text(json.dumps(asdict(step.recipe)))
-        command = _command(config, draft.path, work)
-        code, tail = run_process(command, read, env=_environment(config))
+        port = _free_port()
+        command = _command(config, draft.path, work, port)
+        try:
+            code, tail = run_process(command, read, env=_environment(config))
+        finally:
+            _free_shared_memory(port)
         if not (draft.path / MARKER).exists():
             raise HTCLError(cause.describe(step.name, code, tail))
         (draft.path / MARKER).unlink()
@@ -91,12 +95,18 @@ def _private_folder(workspace: str) -> Path:
     return own / fingerprint(workspace)
 
 
-def _command(config: PipelineConfig, out: Path, work: Path) -> list[str]:
+def _free_shared_memory(port: int) -> None:
+    """DeepSpeed's ranks on CPU leave the buffers of their collectives, some 70 MB each, in memory for ever."""
+    for buffer in Path("/dev/shm").glob(f"deepspeed_allreduce_buffer_*_{port}_*"):
+        buffer.unlink(missing_ok=True)
+
+
+def _command(config: PipelineConfig, out: Path, work: Path, port: int) -> list[str]:
     # The launcher of one host, without the runner before it: that one dies of a SIGTERM and leaves the ranks behind.
     ranks = {"localhost": list(range(config.training.processes))}
     launcher = [sys.executable, "-u", "-m", "deepspeed.launcher.launch"]
     launcher += ["--world_info", base64.urlsafe_b64encode(json.dumps(ranks).encode()).decode()]
-    launcher += ["--no_local_rank", "--log_level", "warning", "--master_port", str(_free_port())]
+    launcher += ["--no_local_rank", "--log_level", "warning", "--master_port", str(port)]
     return [*launcher, "--module", "htcl.training.worker", "--out", str(out), "--work", str(work)]
 
 

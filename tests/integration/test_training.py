@@ -47,6 +47,11 @@ def whole(tmp_path_factory):
     return project, config, step
 
 
+def shared_memory():
+    """Buffers of collectives, which outlive the ranks unless somebody removes them."""
+    return {path.name for path in Path("/dev/shm").glob("deepspeed_*")}
+
+
 def first_loss(config, step, ranks):
     """The loss of the first step over the batches of some ranks, worked out in this process."""
     torch.manual_seed(config.training.seed)
@@ -91,6 +96,7 @@ def test_the_logged_loss_is_that_of_the_whole_batch(whole):
 def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(whole):
     project, finished, step = whole
     config, again = project("killed", TRAINING, STAGE1)
+    memory = shared_memory()
     assert again.key == step.key
 
     def kill(line):
@@ -114,3 +120,4 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(whole):
     assert [record["loss"] for record in records] == pytest.approx([record["loss"] for record in curve], rel=1e-5)
     for name, tensor in expected.items():
         torch.testing.assert_close(weights[name], tensor, rtol=1e-6, atol=1e-7)
+    assert shared_memory() <= memory

@@ -178,7 +178,7 @@ def test_a_remote_workspace_has_its_checkpoints_in_a_folder_of_the_user_alone(co
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux tells a child of its parent's death")
 def test_the_ranks_of_a_parent_that_is_killed_end_too(config, tmp_path):
     (tmp_path / "sleeper.py").write_text(SLEEPER)
-    command = launch._command(config, tmp_path, tmp_path)
+    command = launch._command(config, tmp_path, tmp_path, 29500)
     command[command.index("htcl.training.worker")] = "sleeper"
     script = "import sys; from htcl.processes import run_process\n"
     script += "run_process(sys.argv[1:], lambda line: print(line, flush=True))"
