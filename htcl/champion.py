@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from htcl import storage
+from htcl.artifacts import ArtifactStore
 from htcl.errors import HTCLError
 
 
@@ -51,6 +52,18 @@ def switch_champion(workspace: str, keys: dict[str, str]) -> Champion:
     champion = Champion(**keys, since=datetime.now(UTC).isoformat(timespec="seconds"))
     storage.write_bytes(_uri(workspace), json.dumps(asdict(champion), indent=1).encode())
     return champion
+
+
+def ancestors(store: ArtifactStore, model_id: str) -> list[str]:
+    """The champions that a stage-2 model was fine-tuned from, newest first."""
+    found: list[str] = []
+    while store.published("stage2", model_id):
+        parent = store.manifest("stage2", model_id)["inputs"].get("champion")
+        if parent is None:
+            break
+        found.append(parent)
+        model_id = parent
+    return found
 
 
 def _uri(workspace: str) -> str:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from htcl import storage
 from htcl.artifacts import ArtifactStore
-from htcl.champion import Champion, read_champion, switch_champion
+from htcl.champion import Champion, ancestors, read_champion, switch_champion
 from htcl.config import PipelineConfig
 from htcl.evaluation.gate import GateDecision, decide
 from htcl.evaluation.run import PER_QUERY_FILE
@@ -43,7 +43,7 @@ def gate_and_publish(config: PipelineConfig, keys: dict[str, str], against: str 
     if champion and all(getattr(champion, name) == key for name, key in keys.items()):
         log(logger, "already published", model=keys["stage2"])
         return True
-    if champion and keys["stage2"] in _ancestors(config.workspace, champion.stage2):
+    if champion and keys["stage2"] in ancestors(ArtifactStore(config.workspace), champion.stage2):
         log(logger, "kept champion: it was fine-tuned from this model", champion=champion.stage2, model=keys["stage2"])
         return False
     if champion is None or champion.stage2 != keys["stage2"]:
@@ -63,16 +63,6 @@ def read_decision(workspace: str, model_id: str) -> dict[str, Any] | None:
     """What the gate said of a model, or None where it was not asked."""
     uri = _decision_uri(workspace, model_id)
     return dict(json.loads(storage.read_bytes(uri))) if storage.exists(uri) else None
-
-
-def _ancestors(workspace: str, model_id: str) -> list[str]:
-    """The models that a model was fine-tuned from, newest first."""
-    parents = {m["key"]: m["inputs"].get("champion") for m in ArtifactStore(workspace).manifests("stage2")}
-    found = []
-    while parent := parents.get(model_id):
-        found.append(parent)
-        model_id = parent
-    return found
 
 
 def _decide(config: PipelineConfig, keys: dict[str, str], against: str | None) -> GateDecision:

@@ -58,11 +58,10 @@ def show_outcome(config: PipelineConfig, keys: dict[str, str], seconds: float) -
     champion = read_champion(config.workspace)
     if champion is None or champion.stage2 != keys["stage2"]:
         decision = read_decision(config.workspace, keys["stage2"])
-        refused = decision and not decision["promote"]
-        reasons = (
-            " ".join(decision["reasons"]) if decision and refused else "the champion was fine-tuned from this model"
-        )
-        console.print(f"[yellow]kept champion:[/] {escape(reasons)}")
+        reasons = ["the champion was fine-tuned from this model"]
+        if decision and not decision["promote"]:
+            reasons = decision["reasons"]
+        console.print(f"[yellow]kept champion:[/] {escape(' '.join(reasons))}")
     console.print(f"finished in {seconds:.0f} s")
     console.print(f"report: {report_path(config.workspace, keys['report'])}", soft_wrap=True)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 TextColumn = Literal["title", "artist", "album", "genre", "language", "tags", "release_date"]
@@ -11,6 +13,14 @@ TextColumn = Literal["title", "artist", "album", "genre", "language", "tags", "r
 
 DEFAULT_TEXT_FIELDS: tuple[TextColumn, ...] = ("title", "artist", "album", "genre", "language", "tags")
 """Columns that are read as text, in order, unless a configuration names others."""
+
+PROCESSOR_FILE = "preprocessor_config.json"
+"""Of a model folder: how it reads audio and text; HTCLProcessor writes it."""
+
+
+def model_text_fields(folder: Path) -> list[str]:
+    """The catalog columns that the model in a folder reads as text, in order; costs no torch, unlike the model."""
+    return list(json.loads((folder / PROCESSOR_FILE).read_text())["text_fields"])
 
 
 def metadata_text(row: Mapping[str, Any], fields: Sequence[str]) -> str:

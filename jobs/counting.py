@@ -53,22 +53,8 @@ def count_log(spark: SparkSession, config: PipelineConfig, catalog: DataFrame, d
     return counts.join(names.select(F.col("code").alias("b"), F.col("track_id").alias("positive_id")), "b", "left")
 
 
-HASHED_ROWS = pa.schema(
-    [
-        ("part", pa.int64()),
-        ("user", pa.int64()),
-        ("session", pa.int64()),
-        ("ts", pa.int64()),
-        ("track_id", pa.string()),
-        ("trigger_track_id", pa.string()),
-        ("positive", pa.bool_()),
-        ("event", pa.int64()),
-        ("key", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("dt", pa.string()),
-    ]
-)
+_SONGS = {"track": pa.field("track_id", pa.string()), "trigger": pa.field("trigger_track_id", pa.string())}
+HASHED_ROWS = pa.schema([_SONGS.get(field.name, field) for field in EVENT_ROWS])
 """Judged events with the user's hash; the columns are those of EVENT_ROWS, songs still by their id."""
 
 

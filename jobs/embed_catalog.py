@@ -30,12 +30,9 @@ from htcl.plan import plan
 from htcl.schemas import embeddings_schema
 from htcl.shards.index import read_index, rows_of
 from htcl.tables import GrowingTable
-from htcl.text import metadata_text, text_hash
+from htcl.text import metadata_text, model_text_fields, text_hash
 
 LOGGER = get_logger("embeddings")
-
-PROCESSOR_FILE = "preprocessor_config.json"
-"""Of a model folder; HTCLProcessor, which writes it, would bring torch into the driver."""
 
 
 def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
@@ -58,7 +55,7 @@ def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
 def _songs(store: ArtifactStore, inputs: dict[str, str]) -> pa.Table:
     """Index rows with the text that the model reads and its hash."""
     index = read_index(store.fetch("shards", inputs["shards"]))
-    fields = json.loads((store.fetch("stage2", inputs["stage2"]) / PROCESSOR_FILE).read_text())["text_fields"]
+    fields = model_text_fields(store.fetch("stage2", inputs["stage2"]))
     catalog = read_catalog(store.fetch("catalog", inputs["catalog"]), list(dict.fromkeys(["track_id", *fields])))
     described = catalog.take(pa.array(rows_of(catalog, index["track_id"]))).select(fields).to_pylist()
     texts = [metadata_text(row, fields) for row in described]

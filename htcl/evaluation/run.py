@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from htcl.artifacts import ArtifactStore
+from htcl.champion import ancestors
 from htcl.config import PipelineConfig
 from htcl.embedding import SongEmbedder
 from htcl.errors import HTCLError
@@ -134,10 +135,13 @@ def _songs(config: PipelineConfig, store: ArtifactStore, embeddings: dict[str, A
 
 def _trained_on(store: ArtifactStore, model_id: str) -> set[str]:
     """Every song that a stage-2 model, and what it was trained from, saw in training."""
-    inputs = store.manifest("stage2", model_id)["inputs"]
-    index = read_index(store.fetch("shards", inputs["shards"]))
-    seen = set(index.filter(pc.field("split") == "train")["track_id"].to_pylist())
-    return seen | _trained_on(store, inputs["champion"]) if "champion" in inputs else seen
+    models = [model_id, *ancestors(store, model_id)]
+    indexes = {store.manifest("stage2", model)["inputs"]["shards"] for model in models}
+    seen: set[str] = set()
+    for key in indexes:
+        index = read_index(store.fetch("shards", key))
+        seen.update(index.filter(pc.field("split") == "train")["track_id"].to_pylist())
+    return seen
 
 
 def _check_groups(index: pa.Table) -> None:

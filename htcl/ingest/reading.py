@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -93,9 +94,7 @@ def delimiter(uri: str) -> str:
 
 def csv_header(uri: str) -> list[str]:
     """Column names of one CSV file, in order; none where it is empty."""
-    fs, path = storage.filesystem(uri)
-    with fs.open(path, "rb", compression="infer") as handle:
-        text = io.TextIOWrapper(handle, encoding="utf-8-sig", errors="replace", newline="")
+    with _open_text(uri) as text:
         return list(csv.DictReader(text, delimiter=delimiter(uri)).fieldnames or [])
 
 
@@ -134,17 +133,22 @@ def _parquet_file(uri: str, handle: IO[bytes]) -> pq.ParquetFile:
 
 
 def _text_rows(uri: str, name: str, format_: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    with _open_text(uri) as text:
+        if format_ == "csv":
+            yield from _csv_rows(text, name)
+        else:
+            for number, line in enumerate(text, start=1):
+                if line.strip():
+                    yield f"{name}:{number}", _parse_json(line)
+
+
+@contextlib.contextmanager
+def _open_text(uri: str) -> Iterator[io.TextIOWrapper]:
     fs, path = storage.filesystem(uri)
     try:
         with fs.open(path, "rb", compression="infer") as handle:
             # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
-            text = io.TextIOWrapper(handle, encoding="utf-8-sig", errors="replace", newline="")
-            if format_ == "csv":
-                yield from _csv_rows(text, name)
-            else:
-                for number, line in enumerate(text, start=1):
-                    if line.strip():
-                        yield f"{name}:{number}", _parse_json(line)
+            yield io.TextIOWrapper(handle, encoding="utf-8-sig", errors="replace", newline="")
     except (csv.Error, EOFError, OSError, zlib.error) as error:
         raise HTCLError(f"{uri} cannot be read to its end: {error}; mend or remove the file") from None
 

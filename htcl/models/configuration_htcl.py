@@ -5,6 +5,8 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PretrainedConfig
 
+from htcl.config import CONV_KERNELS, CONV_STRIDES, min_frames
+
 
 @strict
 class HTCLAudioConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
@@ -40,8 +42,8 @@ class HTCLAudioConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
     max_seconds: float | int = 120.0
     top_db: float | int = 80.0
     conv_filters: list[int] | tuple[int, ...] = (512, 512, 512)
-    conv_kernels: list[int] | tuple[int, ...] = (5, 3, 3)
-    conv_strides: list[int] | tuple[int, ...] = (2, 2, 2)
+    conv_kernels: list[int] | tuple[int, ...] = CONV_KERNELS
+    conv_strides: list[int] | tuple[int, ...] = CONV_STRIDES
     hidden_size: int = 768
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
@@ -68,11 +70,8 @@ class HTCLAudioConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
 
     @property
     def min_frames(self) -> int:
-        """Fewest frames that give one output position (17 at the published sizes, 1.6 s)."""
-        frames = 1
-        for kernel, stride in zip(reversed(self.conv_kernels), reversed(self.conv_strides), strict=True):
-            frames = (frames - 1) * stride + kernel
-        return frames
+        """Fewest frames that give one output position."""
+        return min_frames(self.conv_kernels, self.conv_strides)
 
 
 @strict

@@ -13,9 +13,7 @@ from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
 
 from htcl.audio import features
 from htcl.models.configuration_htcl import HTCLAudioConfig
-from htcl.text import DEFAULT_TEXT_FIELDS
-
-PROCESSOR_FILE = "preprocessor_config.json"
+from htcl.text import DEFAULT_TEXT_FIELDS, PROCESSOR_FILE
 
 
 class HTCLProcessor:
