@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from htcl import processes
 from htcl.errors import HTCLError
 from htcl.processes import (
     GRACE_SECONDS,
@@ -128,12 +130,19 @@ def test_live_sessions_of_other_threads_can_be_ended():
     assert [code for code, _ in results] == [-15]
 
 
-def test_live_sessions_are_ended_all_at_once():
+def test_live_sessions_are_ended_all_at_once(monkeypatch):
     """Each of them ignores SIGTERM, so that one by one they would take a grace period each."""
     runs = [in_thread("trap '' TERM; echo $$; while :; do sleep 0.1; done", 1.5) for _ in range(3)]
-    started = time.monotonic()
+    sent, send = [], processes._signal_group
+
+    def spy(pid, sign):
+        if sign and threading.current_thread() is threading.main_thread():
+            sent.append(sign)
+        return send(pid, sign)
+
+    monkeypatch.setattr(processes, "_signal_group", spy)
     end_live_sessions()
-    assert time.monotonic() - started < 2.5
+    assert sent == [signal.SIGTERM] * 3 + [signal.SIGKILL] * 3
     for thread, results, pid in runs:
         thread.join(5)
         assert not alive(pid) and results[0][0] == -9
