@@ -29,13 +29,3 @@ def epoch_order(blocks: Int64, window: int, seed: int, epoch: int) -> Int64:
     position[generator.permutation(count)] = np.arange(count)
     key = position[blocks] // window
     return np.lexsort((generator.random(len(blocks)), key)).astype(np.int64)
-
-
-def step_samples(order: Int64, step_in_epoch: int, batch_size: int, rank: int, world_size: int) -> Int64:
-    """The samples of one rank in one step: its contiguous part of the global batch.
-
-    The parts of all ranks, joined in rank order, are the same batch whatever their number.
-    """
-    local = batch_size // world_size
-    start = step_in_epoch * batch_size + rank * local
-    return order[start : start + local]

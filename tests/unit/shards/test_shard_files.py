@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import webdataset as wds
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from htcl import storage
 from htcl.errors import HTCLError
 from htcl.schemas import SHARDS
+from htcl.shards import reader as shard_reader
 from htcl.shards.index import read_index, rows_of, write_index
 from htcl.shards.reader import ShardReader, decode_mel
 from htcl.shards.writer import ShardWriter, mel_hash
@@ -48,6 +50,36 @@ def shard(tmp_path):
     """A folder with one shard of four tracks, and its entries."""
     folder = tmp_path / "shards"
     return folder, write(folder, ["a", "b", "c", "d"])
+
+
+@pytest.fixture(scope="module")
+def one_song_shards(tmp_path_factory):
+    """A folder with eight shards of one track each, and their entries."""
+    folder = tmp_path_factory.mktemp("shards")
+    return folder, write(folder, "abcdefgh", max_bytes=1)
+
+
+def count_reads(monkeypatch):
+    """What is asked of the filesystem from now on: (shard, start, end) of each call."""
+    calls, cat_file = [], LocalFileSystem.cat_file
+
+    def counted(self, path, start=None, end=None, **more):
+        calls.append((Path(path).name, start, end))
+        return cat_file(self, path, start=start, end=end, **more)
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", counted)
+    return calls
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    return count_reads(monkeypatch)
+
+
+def assert_reads(reader, rows):
+    for number, values in zip(rows, reader.read(np.array(rows, np.int64)), strict=True):
+        assert values.dtype == np.float16
+        np.testing.assert_array_equal(values, mel(number))
 
 
 def test_webdataset_reads_the_shards(shard):
@@ -120,11 +152,87 @@ def test_a_failed_writer_leaves_nothing_visible(tmp_path, monkeypatch):
 
 def test_reader_returns_rows_in_the_order_asked(shard):
     folder, entries = shard
-    wanted = np.array([3, 0, 3, 2])
-    found = ShardReader(str(folder), index_of(entries)).read(wanted)
-    for number, values in zip(wanted, found, strict=True):
-        assert values.dtype == np.float16
-        np.testing.assert_array_equal(values, mel(number))
+    assert_reads(ShardReader(str(folder), index_of(entries)), [3, 0, 2])
+
+
+def test_rows_asked_for_twice_in_one_call_are_read_once(shard, reads):
+    folder, entries = shard
+    assert_reads(ShardReader(str(folder), index_of(entries)), [3, 0, 3, 2, 0])
+    assert len(reads) == 1
+
+
+def test_no_rows_are_no_read(shard, reads):
+    folder, entries = shard
+    assert ShardReader(str(folder), index_of(entries)).read(np.zeros(0, np.int64)) == [] == reads
+
+
+def test_near_ranges_of_a_shard_are_read_as_one(shard, reads):
+    folder, entries = shard
+    assert_reads(ShardReader(str(folder), index_of(entries)), [3, 1, 2])
+    assert reads == [(entries[0].shard, entries[1].offset, entries[3].offset + entries[3].size)]
+
+
+def test_a_gap_above_the_limit_parts_the_ranges(shard, reads, monkeypatch):
+    folder, entries = shard
+    gap = entries[2].offset - entries[0].offset - entries[0].size
+    for limit, parts in ((gap, [(0, 3)]), (gap - 1, [(0, 0), (2, 3)])):
+        monkeypatch.setattr(shard_reader, "GAP_BYTES", limit)
+        assert_reads(ShardReader(str(folder), index_of(entries)), [3, 0, 2])
+        ranges = [(entries[a].shard, entries[a].offset, entries[b].offset + entries[b].size) for a, b in parts]
+        assert sorted(reads) == ranges
+        reads.clear()
+
+
+def test_each_shard_is_read_once(tmp_path, reads):
+    entries = write(tmp_path, [f"t{number}" for number in range(9)], max_bytes=3_000)
+    assert_reads(ShardReader(str(tmp_path), index_of(entries)), [8, 0, 4, 1, 7, 2, 6, 3, 5])
+    shards = {entry.shard for entry in entries}
+    assert len(shards) > 2 and sorted(shard for shard, _, _ in reads) == sorted(shards)
+
+
+def test_what_is_remembered_is_not_read_again(shard, reads):
+    folder, entries = shard
+    reader = ShardReader(str(folder), index_of(entries))
+    assert_reads(reader, [1, 2])
+    reads.clear()
+    assert_reads(reader, [2, 1, 2])
+    assert reads == []
+    assert_reads(reader, [0, 2, 1])
+    assert reads == [(entries[0].shard, entries[0].offset, entries[0].offset + entries[0].size)]
+
+
+@pytest.mark.parametrize("room", [0, mel(0).nbytes - 1])
+def test_a_song_beyond_the_room_is_read_each_time(shard, reads, room):
+    folder, entries = shard
+    reader = ShardReader(str(folder), index_of(entries), cache_bytes=room)
+    for count in (1, 2, 3):
+        assert_reads(reader, [0])
+        assert len(reads) == count
+
+
+def test_the_song_not_asked_for_the_longest_is_forgotten(shard, reads):
+    folder, entries = shard
+    room = mel(1).nbytes + mel(2).nbytes
+    reader = ShardReader(str(folder), index_of(entries), cache_bytes=room)
+    for rows, missing in (([1], [1]), ([2], [2]), ([1], []), ([0], [0]), ([1], []), ([0], []), ([2], [2]), ([1], [1])):
+        assert_reads(reader, rows)
+        assert [start for _, start, _ in reads] == [entries[row].offset for row in missing]
+        reads.clear()
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.integers(0, 7), max_size=6), max_size=8), st.integers(0, 700))
+def test_no_more_than_the_room_is_remembered(one_song_shards, requests, room):
+    folder, entries = one_song_shards
+    reader = ShardReader(str(folder), index_of(entries), cache_bytes=room)
+    with pytest.MonkeyPatch.context() as patch:
+        calls = count_reads(patch)
+        for rows in [*requests, list(range(8))]:
+            calls.clear()
+            assert_reads(reader, rows)
+            shards = [shard for shard, _, _ in calls]
+            assert len(shards) == len(set(shards)) and set(shards) <= {entries[row].shard for row in rows}
+            assert sum(mel(row).nbytes for row in set(rows) if entries[row].shard not in shards) <= room
 
 
 def test_damaged_bytes_name_shard_and_track(shard):
@@ -135,8 +243,9 @@ def test_damaged_bytes_name_shard_and_track(shard):
     path.write_bytes(data)
     reader = ShardReader(str(folder), index_of(entries))
     assert len(reader.read(np.array([0, 1, 3]))) == 3
-    with pytest.raises(HTCLError, match=f"{entries[2].shard}: the bytes of c are damaged; delete the shard"):
-        reader.read(np.array([2]))
+    for _ in range(2):
+        with pytest.raises(HTCLError, match=f"{entries[2].shard}: the bytes of c are damaged; delete the shard"):
+            reader.read(np.array([3, 2]))
 
 
 @pytest.mark.parametrize("kept", [0, 0.5])

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htcl.shards.order import epoch_order, step_samples
+from htcl.shards.order import epoch_order
 
 BLOCKS = st.lists(st.integers(0, 8), max_size=60).map(lambda blocks: np.array(blocks, np.int64))
 
@@ -46,12 +46,3 @@ def test_a_window_of_all_blocks_is_the_full_shuffle():
     starts = np.array([blocks[epoch_order(blocks, 4, 0, epoch)[:25]] for epoch in range(40)])
     shares = np.bincount(starts.ravel(), minlength=4) / starts.size
     np.testing.assert_allclose(shares, 0.25, atol=0.06)
-
-
-@settings(deadline=None)
-@given(st.integers(1, 6), st.integers(0, 4), st.sampled_from([1, 2, 3, 4, 6, 12]))
-def test_the_ranks_joined_are_the_batch_whatever_their_number(seed, step, world_size):
-    order = np.random.default_rng(seed).permutation(100)
-    parts = [step_samples(order, step, 12, rank, world_size) for rank in range(world_size)]
-    assert {len(part) for part in parts} == {12 // world_size}
-    np.testing.assert_array_equal(np.concatenate(parts), order[12 * step : 12 * step + 12])
