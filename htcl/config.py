@@ -200,16 +200,67 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """What both stages share: processes, precision, logging, checkpoints."""
 
-    processes: int = Field(1, gt=0, description="Ranks started on this host")
+    processes: int = Field(1, gt=0, description="Ranks started on this host, where no hostfile says otherwise")
+    hostfile: str = Field("", description="File with a line `HOST slots=N` for each host; ranks start there over ssh")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Number format of weights and activations")
     zero_stage: Literal[0, 1, 2] = Field(
         0, description="DeepSpeed ZeRO, what ranks share out: 0 nothing, 1 optimizer state, 2 also gradients"
     )
-    gradient_clipping: float = Field(1.0, gt=0, description="Greatest norm of a gradient; a longer one is scaled down")
+    gradient_clipping: float = Field(
+        1.0, ge=0, description="Greatest norm of a gradient; a longer one is scaled down; 0: never"
+    )
+    micro_batch_size: int | None = Field(
+        None,
+        gt=0,
+        description="Songs that a rank encodes at once: less memory, by encoding twice (cached gradients); "
+        "empty: all, once",
+    )
+    activation_checkpointing: bool = Field(
+        False, description="Keep only the inputs of each layer and compute it again: less memory, a third slower"
+    )
+    deepspeed: dict[str, Any] = Field(
+        {}, description="Further DeepSpeed settings by their own names, such as {zero_optimization: {…}}"
+    )
     seed: int = Field(3407, ge=0, description="Seed of new weights, the order of songs and dropout")
     log_every_steps: int = Field(10, gt=0, description="Steps from one line of the log to the next")
+    tracking_folder: str = Field(
+        "", description="Folder of TensorBoard's and MLflow's files; empty: tracking/ in a local workspace"
+    )
     checkpoint_every_steps: int = Field(500, gt=0, description="Steps between checkpoints, where a broken run resumes")
-    collective_timeout_seconds: int = Field(600, gt=0, description="A rank that is silent for longer ends the run")
+    grace_seconds: int = Field(
+        25,
+        gt=0,
+        description="From SIGTERM to SIGKILL: room for a step and a checkpoint, less than a scheduler gives",
+    )
+    collective_timeout_seconds: int = Field(
+        600, gt=0, description="A rank that is silent, or stays in one phase of a step, for longer ends the run"
+    )
+
+    @field_validator("deepspeed")
+    @classmethod
+    def _check_deepspeed(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        for path, dial in _DEEPSPEED_DIALS.items():
+            first, _, second = path.partition(".")
+            if second and not isinstance(settings.get(first, {}), dict):
+                raise ValueError(f"{first} = {settings[first]!r} needs settings below it, such as {{}}")
+            if first in settings and (not second or second in settings[first]):
+                raise ValueError(f"{path} is set by {dial}; set that and leave it out here")
+        return settings
+
+
+_DEEPSPEED_DIALS = {
+    "train_batch_size": "stage1.global_batch_size and stage2.global_batch_size",
+    "train_micro_batch_size_per_gpu": "training.micro_batch_size",
+    "gradient_accumulation_steps": "training.micro_batch_size",
+    "gradient_clipping": "training.gradient_clipping",
+    "zero_optimization.stage": "training.zero_stage",
+    "bf16": "training.precision",
+    "fp16": "training.precision",
+    "torch_autocast": "training.precision",
+    "optimizer": "the learning rates of stage1 and stage2",
+    "scheduler": "stage1.lr_scheduler_type and stage2.lr_scheduler_type",
+}
+"""DeepSpeed's settings that have a dial of ours: there is one place for each."""
 
 
 class StageConfig(Section):
@@ -225,12 +276,39 @@ class StageConfig(Section):
         "constant", description="Learning rates after the warm-up: as they are, or along a half cosine to 0"
     )
     warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps in which learning rates rise from 0")
+    mask_false_negatives: bool = Field(
+        True, description="Songs of one split group, and in stage 2 all known pairs, are no negatives of each other"
+    )
+    text_field_dropout: float = Field(0.0, ge=0, lt=1, description="Probability that a metadata field is left out")
+    time_mask_ratio: float = Field(0.0, ge=0, lt=1, description="Greatest share of a song's frames that is masked")
+    frequency_mask_ratio: float = Field(0.0, ge=0, lt=1, description="Greatest share of the mel bands that is masked")
+
+    @property
+    def augments(self) -> bool:
+        """Whether texts or log-mels are changed at random."""
+        return bool(self.text_field_dropout or self.time_mask_ratio or self.frequency_mask_ratio)
 
 
 class Stage2Config(StageConfig):
     """Stage 2's recipe: the encoders move slowly, the heads do not."""
 
     audio_encoder_lr: float = Field(1e-5, ge=0, description="Learning rate; 0 freezes the audio encoder")
+    popularity_correction: bool = Field(
+        False, description="Logits lose the log probability with which their column is drawn (logQ)"
+    )
+    hard_negative_share: float = Field(
+        0.0, ge=0, le=1, description="Share of a batch that is drawn from one neighbourhood of the pair graph"
+    )
+
+
+_NOT_THE_AUTHORS = (
+    "text_field_dropout",
+    "time_mask_ratio",
+    "frequency_mask_ratio",
+    "popularity_correction",
+    "hard_negative_share",
+)
+"""Settings of a stage that reference parity has no place for."""
 
 
 class EmbeddingConfig(Section):
@@ -312,11 +390,23 @@ class PipelineConfig(Section):
     def _check_batches(self) -> PipelineConfig:
         for stage in ("stage1", "stage2"):
             batch = getattr(self, stage).global_batch_size
-            if batch % self.training.processes:
+            if not self.training.hostfile and batch % self.training.processes:
                 raise ValueError(
                     f"{stage}.global_batch_size = {batch} is not a multiple of "
                     f"training.processes = {self.training.processes}; change one of them"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_parity(self) -> PipelineConfig:
+        stages: dict[str, StageConfig] = {"stage1": self.stage1, "stage2": self.stage2}
+        for stage, section in stages.items() if self.model.reference_parity else ():
+            for name in _NOT_THE_AUTHORS:
+                if getattr(section, name, 0):
+                    raise ValueError(
+                        f"{stage}.{name} = {getattr(section, name)} is not what the authors do; "
+                        "leave it out, or set model.reference_parity to false"
+                    )
         return self
 
     @model_validator(mode="after")

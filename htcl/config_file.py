@@ -19,7 +19,8 @@ from htcl.errors import HTCLError
 def load_config(path: str | Path, overrides: list[str] | None = None) -> PipelineConfig:
     """Read a YAML file, lay it over its `preset`, apply `key.path=value` overrides and check it.
 
-    Relative paths in the file are taken from the file's folder.
+    A preset is a name (see `preset_names`) or the path of a YAML file; of several, each lies over those before it.
+    Relative paths are taken from the folder of the file that is read.
 
     Raises:
         HTCLError: naming the file, the key, and the nearest valid key.
@@ -28,9 +29,9 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Pipelin
     values = _read_yaml(path)
     if any(override.partition("=")[0].strip() == "preset" for override in overrides or []):
         raise HTCLError("preset cannot be overridden; name it in the config file")
-    preset = values.pop("preset", None)
-    if preset is not None:
-        values = _merge(_read_preset(str(preset)), values)
+    presets = values.pop("preset", None) or []
+    for preset in reversed(presets if isinstance(presets, list) else [presets]):
+        values = _merge(_read_preset(str(preset), path.resolve().parent), values)
     for override in overrides or []:
         values = _override(values, override)
     _anchor_paths(values, path.resolve().parent)
@@ -86,7 +87,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_preset(name: str) -> dict[str, Any]:
+def _read_preset(name: str, folder: Path) -> dict[str, Any]:
+    if name.endswith((".yaml", ".yml")):
+        return _read_yaml(folder / Path(name).expanduser())
     if name not in preset_names():
         raise HTCLError(f"preset: there is no preset {name!r}{_nearest(name, preset_names())}")
     text = (resources.files("htcl") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
@@ -142,7 +145,13 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
             section[key] = str((folder / Path(value).expanduser()).resolve())
 
 
-_PATH_KEYS = [("catalog", "path"), ("catalog", "audio_root"), ("interactions", "path")]
+_PATH_KEYS = [
+    ("catalog", "path"),
+    ("catalog", "audio_root"),
+    ("interactions", "path"),
+    ("training", "hostfile"),
+    ("training", "tracking_folder"),
+]
 
 
 def _explain(problem: Any) -> str:

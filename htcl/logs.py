@@ -21,7 +21,7 @@ class LogfmtFormatter(logging.Formatter):
             "ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname.lower(),
             "step": record.name.removeprefix("htcl."),
-            "msg": getattr(record, "event", None) or record.getMessage(),
+            "msg": getattr(record, "event", record.getMessage()),
         }
         line = _logfmt({**head, **getattr(record, "fields", {})})
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line

@@ -38,6 +38,7 @@ def run_process(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     grace_seconds: float = GRACE_SECONDS,
+    talk: Callable[[subprocess.Popen[str]], None] | None = None,
 ) -> tuple[int, list[str]]:
     """Run a command in a session of its own and hand over its output line by line.
 
@@ -52,6 +53,7 @@ def run_process(
         env: added to this process's environment.
         cwd: working directory.
         grace_seconds: between SIGTERM and SIGKILL; a command that ends processes of its own needs more than they.
+        talk: runs in a thread of its own and may write to the command's standard input; without it there is none.
 
     Returns:
         (exit code, the last 40 lines).
@@ -59,7 +61,9 @@ def run_process(
     Raises:
         HTCLError: when the program cannot be started, or `end_live_sessions` has been called.
     """
-    process = _start(command, env, cwd, grace_seconds)
+    process = _start(command, env, cwd, grace_seconds, subprocess.PIPE if talk else subprocess.DEVNULL)
+    if talk:
+        threading.Thread(target=talk, args=(process,), daemon=True).start()
     tail: deque[str] = deque(maxlen=40)
     assert process.stdout is not None
     watcher = threading.Thread(target=_end_orphans, args=(process, grace_seconds), daemon=True)
@@ -94,7 +98,7 @@ def allow_sessions() -> None:
 
 
 def _start(
-    command: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None, grace_seconds: float
+    command: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None, grace_seconds: float, stdin: int
 ) -> subprocess.Popen[str]:
     # Under the lock, so that end_live_sessions either sees the new process or keeps it from starting.
     with _lock:
@@ -105,13 +109,13 @@ def _start(
                 list(command),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 text=True,
                 errors="replace",
                 env={**os.environ, **(env or {})},
                 cwd=cwd,
                 start_new_session=True,
-                preexec_fn=_end_with(os.getpid()),  # noqa: PLW1509  (it makes two system calls)
+                preexec_fn=end_with_parent(os.getpid()),  # noqa: PLW1509  (it makes two system calls)
             )
         except OSError as error:
             raise HTCLError(f"cannot start {command[0]}: {error.strerror} ({error.filename})") from None
@@ -119,16 +123,16 @@ def _start(
     return process
 
 
-def _end_with(parent: int) -> Callable[[], None] | None:
-    """What a forked child runs so that SIGTERM reaches it when its parent thread dies; None where Linux is not."""
+def end_with_parent(parent: int, sign: signal.Signals = signal.SIGTERM) -> Callable[[], None] | None:
+    """What a forked child runs so that a signal reaches it when its parent thread dies; None where Linux is not."""
     if _libc is None:
         return None
     prctl = _libc.prctl
 
     def arrange() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        prctl(_PR_SET_PDEATHSIG, sign, 0, 0, 0)
         if os.getppid() != parent:  # it died before the line above
-            os._exit(128 + signal.SIGTERM)
+            os._exit(128 + sign)
 
     return arrange
 

@@ -89,6 +89,22 @@ def write_bytes(uri: str, data: bytes) -> None:
         handle.write(data)
 
 
+def list_folder(uri: str) -> list[str]:
+    """Names of what lies in a folder; none where there is no such folder."""
+    fs, path = filesystem(uri)
+    try:
+        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(path, detail=False))
+    except FileNotFoundError:
+        return []
+
+
+def remove_folder(uri: str) -> None:
+    """Delete a folder and all in it, if it is there."""
+    fs, path = filesystem(uri)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm(path, recursive=True)
+
+
 def list_files(uri: str) -> dict[str, tuple[int, str]]:
     """Every file below a folder (or the file itself): relative path -> (bytes, change tag).
 

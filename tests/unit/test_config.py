@@ -187,3 +187,22 @@ def test_a_fingerprint_is_the_same_in_every_release():
     assert fingerprint({"b": [1, None], "a": "é"}) == "3d92f6368f93f3cb"
     assert fingerprint({"b": [1, None], "a": "e"}) != fingerprint({"b": [1, None], "a": "é"})
     assert fingerprint(["a", "b"]) != fingerprint(["b", "a"])
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"stage1": {"text_field_dropout": 0.1}},
+        {"stage2": {"hard_negative_share": 0.5}},
+        {"stage2": {"popularity_correction": True}},
+    ],
+)
+def test_reference_parity_refuses_what_the_authors_do_not_do(recipe):
+    ((stage, section),) = recipe.items()
+    with pytest.raises(ValidationError, match=rf"{stage}.{next(iter(section))} = .* is not what the authors do"):
+        load(model={"reference_parity": True}, **recipe)
+
+
+def test_slots_of_a_hostfile_and_not_processes_share_out_the_batch():
+    settings = {"training": {"processes": 3, "hostfile": "hosts"}, "stage1": {"global_batch_size": 32}}
+    assert load(**settings).training.hostfile == "hosts"

@@ -140,3 +140,26 @@ def test_a_text_encoder_spelled_as_a_path_starts_at_the_config_file(tmp_path):
     assert load_config(tmp_path / "a.yaml").model.text_encoder == str(tmp_path / "bert")
     (tmp_path / "b.yaml").write_text(text.replace("./bert", "bert-base"))
     assert load_config(tmp_path / "b.yaml").model.text_encoder == "bert-base"
+
+
+def test_presets_may_be_files_and_lie_over_each_other(tmp_path):
+    (tmp_path / "big.yaml").write_text("training: {processes: 8, zero_stage: 1}\npairs: {top_k: 7}\n")
+    path = write(tmp_path, f"preset: [demo, big.yaml]\n{BASE}training: {{zero_stage: 2}}\n")
+    config = load_config(path)
+    assert (config.training.processes, config.training.zero_stage, config.pairs.top_k) == (8, 2, 7)
+    assert config.pairs.min_users == 3  # of the demo
+    with pytest.raises(HTCLError, match=r"cannot read the config file .*no\.yaml"):
+        load_config(write(tmp_path, f"preset: [demo, no.yaml]\n{BASE}"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "dial"),
+    [
+        ("{train_batch_size: 8}", "global_batch_size"),
+        ("{zero_optimization: {stage: 3}}", "training.zero_stage"),
+        ("{bf16: {enabled: true}}", "training.precision"),
+    ],
+)
+def test_a_setting_of_deepspeed_that_has_a_dial_is_refused(tmp_path, settings, dial):
+    with pytest.raises(HTCLError, match=dial):
+        load_config(write(tmp_path, f"{BASE}training: {{deepspeed: {settings}}}\n"))

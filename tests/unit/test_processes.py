@@ -13,9 +13,9 @@ from htcl.errors import HTCLError
 from htcl.processes import (
     GRACE_SECONDS,
     OUTER_GRACE_SECONDS,
-    _end_with,
     allow_sessions,
     end_live_sessions,
+    end_with_parent,
     run_process,
 )
 
@@ -182,9 +182,9 @@ def test_the_child_of_a_parent_that_is_killed_ends_too():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux tells a child of its parent's death")
 def test_a_child_whose_parent_died_before_it_was_told_so_ends_at_once():
-    arrange = _end_with(os.getppid())  # not the parent of the child below, as if that had died
+    arrange = end_with_parent(os.getppid())  # not the parent of the child below, as if that had died
     assert subprocess.run(["echo", "ran"], capture_output=True, preexec_fn=arrange, check=False).returncode == 143
-    assert subprocess.run(["true"], preexec_fn=_end_with(os.getpid()), check=False).returncode == 0
+    assert subprocess.run(["true"], preexec_fn=end_with_parent(os.getpid()), check=False).returncode == 0
 
 
 def test_the_child_leads_a_session_of_its_own():

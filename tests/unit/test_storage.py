@@ -103,3 +103,15 @@ def test_join_and_local_paths():
     assert not storage.is_local("s3://bucket")
     with pytest.raises(HTCLError, match="s3://bucket is not a local path"):
         storage.local_path("s3://bucket")
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_folders_are_listed_and_removed_whole(tmp_path, remote):
+    folder = f"memory://{tmp_path.name}" if remote else str(tmp_path / "folder")
+    assert storage.list_folder(folder) == []
+    storage.remove_folder(folder)
+    for name in ("b/c", "a"):
+        storage.write_bytes(storage.join(folder, name), b"x")
+    assert storage.list_folder(folder) == ["a", "b"]
+    storage.remove_folder(storage.join(folder, "b"))
+    assert storage.list_folder(folder) == ["a"]
