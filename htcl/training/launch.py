@@ -1,40 +1,59 @@
-"""Starts the ranks of a training stage with DeepSpeed's launcher and judges how they ended."""
+"""Starts the ranks of a training stage on one or more hosts, watches them, and judges how they ended."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
 import os
-import re
-import shutil
-import socket
-import stat
+import signal
+import subprocess
 import sys
-import tempfile
+import threading
+import time
 from collections.abc import Callable
-from dataclasses import asdict
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, InvalidStateError, ThreadPoolExecutor, wait
+from concurrent.futures import Future as Waiting
+from itertools import accumulate
 from pathlib import Path
 
-from htcl import storage
 from htcl.artifacts import ArtifactStore
-from htcl.config import PipelineConfig, fingerprint
-from htcl.config_file import save_config
+from htcl.config import PipelineConfig
 from htcl.errors import HTCLError
 from htcl.logs import parse_line
 from htcl.plan import Step
 from htcl.processes import run_process
+from htcl.training.agent import EXIT_INTERRUPTED, LAST_WORDS_SECONDS, RENDEZVOUS, Job
+from htcl.training.cause import Cause
+from htcl.training.hosts import Host, training_hosts
+from htcl.training.liveness import ALIVE
+from htcl.training.pulses import Pulses
+from htcl.training.worker import describe
 
-MARKER = "complete"
-"""Rank 0 writes it last; it decides, not the exit code: a killed launcher exits with 0."""
-CONFIG_FILE, RECIPE_FILE = "config.yaml", "recipe.json"
-"""What the ranks find in the work folder."""
+BEAT_SECONDS = 1.0
+"""Between two signs of life to an agent."""
+STOP_SECONDS = LAST_WORDS_SECONDS + 2
+"""For an agent to end, beside its ranks' grace; one that does not is killed, and by ssh's end so are its ranks."""
+_FORWARDED = (
+    "AWS_",
+    "CUDA_",
+    "DS_",
+    "FSSPEC_",
+    "GLOO_",
+    "HF_",
+    "HTCL_",
+    "MLFLOW_",
+    "NCCL_",
+    "OMP_",
+    "PYTHON",
+    "TORCH_",
+)
+_FORWARDED_NAMES = ("LD_LIBRARY_PATH", "TMPDIR")
 
 
 def run_stage(config: PipelineConfig, step: Step, on_line: Callable[[str], None]) -> None:
-    """Train a stage in processes of its own and publish the model folder.
+    """Train a stage in processes of their own, of which rank 0 publishes the model.
 
-    A run that is started again goes on from the newest checkpoint of the same key.
+    A run that is started again goes on from the newest checkpoint of the same key. The published model, not an exit
+    code, says that it worked.
 
     Args:
         config: the configuration.
@@ -42,127 +61,121 @@ def run_stage(config: PipelineConfig, step: Step, on_line: Callable[[str], None]
         on_line: gets every output line of every rank.
 
     Raises:
-        HTCLError: when the ranks ended without finishing the model: the sentence of the rank that knows the cause.
+        HTCLError: when the ranks ended without publishing the model: the sentence of who knows the cause.
     """
-    work = _work_folder(config, step)
-    cause = Cause()
+    run = _Run(config, step, on_line)
+    codes = run.run()
+    if not ArtifactStore(config.workspace).published(step.name, step.key):
+        failed = set(codes) - {0, EXIT_INTERRUPTED, 128 + signal.SIGTERM}  # the others were asked to end
+        if EXIT_INTERRUPTED in codes and not failed and not run.cause.known:
+            raise HTCLError(
+                f"{step.name}: interrupted; what is done is in a checkpoint, from which the next run goes on"
+            )
+        raise HTCLError(run.cause.describe(step.name, max(failed or codes)))
 
-    def read(line: str) -> None:
-        cause.read(line)
-        on_line(line)
 
-    with ArtifactStore(config.workspace).create(step.recipe) as draft:
-        save_config(config, work / CONFIG_FILE)
-        # The ranks do not plan for themselves: what arrived in the inputs meanwhile belongs to the next run.
-        (work / RECIPE_FILE).write_text(json.dumps(asdict(step.recipe)))
-        port = _free_port()
-        command = _command(config, draft.path, work, port)
+class _Run:
+    """The agents of all hosts, for one run."""
+
+    def __init__(self, config: PipelineConfig, step: Step, on_line: Callable[[str], None]) -> None:
+        self._config, self._step, self._on_line = config, step, on_line
+        self._hosts = training_hosts(config.training)
+        self._port: Waiting[int] = Waiting()
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        hosts = [host.name for host in self._hosts for _ in range(host.slots)]
+        self._pulses = Pulses(config.training.collective_timeout_seconds, hosts)
+        self.cause = Cause()
+
+    def run(self) -> list[int]:
+        """Start the agents and wait for all; their exit codes."""
+        firsts = [0, *accumulate(host.slots for host in self._hosts)]
+        with ThreadPoolExecutor(len(self._hosts)) as pool:
+            running = [pool.submit(self._run_host, host, firsts[i]) for i, host in enumerate(self._hosts)]
+            try:
+                wait(running, return_when=FIRST_EXCEPTION)
+            finally:
+                self._stop.set()
+            return [future.result() for future in running]
+
+    def _run_host(self, host: Host, first: int) -> int:
         try:
-            code, tail = run_process(command, read, env=_environment(config))
+            code, tail = run_process(
+                host.command,
+                self._read,
+                env=self._environment(),
+                grace_seconds=self._config.training.grace_seconds,
+                talk=lambda process: self._talk(process, host, first),
+            )
         finally:
-            _free_shared_memory(port)
-        if not (draft.path / MARKER).exists():
-            raise HTCLError(cause.describe(step.name, code, tail))
-        (draft.path / MARKER).unlink()
-        draft.figures = {"processes": config.training.processes}
-    shutil.rmtree(work, ignore_errors=True)  # checkpoints have served once the model is published
+            if not self._port.done():  # the first agent died before it told
+                self._port.cancel()
+        if code:
+            self._judge(host, code, tail)
+            self._stop.set()
+        return code
 
+    def _judge(self, host: Host, code: int, tail: list[str]) -> None:
+        # A log line, such as the last pulse, says nothing of the end.
+        said = next((line.strip() for line in reversed(tail) if line.strip() and not parse_line(line)), "no output")
+        if host.remote and code == 255:  # ssh's own
+            self.cause.lost(f"the connection to host {host.name} failed: {said}")
+        else:
+            self.cause.ended(host.name, code, said)
 
-def _work_folder(config: PipelineConfig, step: Step) -> Path:
-    """Make the folder for checkpoints and metrics while the stage runs.
+    def _talk(self, process: subprocess.Popen[str], host: Host, first: int) -> None:
+        """Send the job, then signs of life for as long as the run is wanted; the end of them ends the agent."""
+        assert process.stdin is not None
+        with contextlib.suppress(OSError, CancelledError), process.stdin as pipe:  # an agent that has ended says why
+            pipe.write(self._job(host, first).to_line())
+            pipe.flush()
+            while not self._stop.wait(BEAT_SECONDS) and process.poll() is None:
+                pipe.write("\n")
+                pipe.flush()
+                self._watch_pulses()
+        deadline = time.monotonic() + self._config.training.grace_seconds + STOP_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(BEAT_SECONDS / 4)
+        if process.poll() is None:
+            process.kill()
 
-    It lies in the workspace, or, where that is no local path, in the user's own folder for temporary files on this
-    host; the ranks find out for themselves whether they all see it (see `check_shared_storage`).
+    def _job(self, host: Host, first: int) -> Job:
+        hosts = self._hosts
+        return Job(
+            ranks=list(range(first, first + host.slots)),
+            world_size=sum(each.slots for each in hosts),
+            master_addr=hosts[0].name,
+            master_port=0 if first == 0 else self._await_port(),
+            grace_seconds=self._config.training.grace_seconds,
+            env=self._environment(),
+            work=describe(self._config, self._step),
+        )
 
-    Raises:
-        HTCLError: when that temporary folder is not the user's alone.
-    """
-    root = config.workspace
-    base = storage.local_path(root) / "training" if storage.is_local(root) else _private_folder(root)
-    work = base / f"{step.name}-{step.key}"
-    work.mkdir(parents=True, exist_ok=True)
-    return work
+    def _await_port(self) -> int:
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                return self._port.result(timeout=BEAT_SECONDS / 4)
+        raise CancelledError
 
+    def _environment(self) -> dict[str, str]:
+        """Variables that the ranks of any host need; ssh passes none on."""
+        env = {k: v for k, v in os.environ.items() if k.startswith(_FORWARDED) or k in _FORWARDED_NAMES}
+        # ninja and deepspeed are looked up on PATH by the ranks.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        return {**env, "PATH": path, "TOKENIZERS_PARALLELISM": "false"}
 
-def _private_folder(workspace: str) -> Path:
-    """A folder of this workspace below the user's own, which nobody else can read or have made for them."""
-    own = Path(tempfile.gettempdir()) / f"htcl-training-{os.getuid()}"
-    with contextlib.suppress(FileExistsError):
-        own.mkdir(mode=0o700)
-    found = own.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise HTCLError(f"{own} is open to other users; remove it, or set TMPDIR to a folder of your own")
-    return own / fingerprint(workspace)
+    def _watch_pulses(self) -> None:
+        if sentence := self._pulses.stalled():
+            self.cause.lost(sentence)
+            self._stop.set()
 
-
-def _free_shared_memory(port: int) -> None:
-    """DeepSpeed's ranks on CPU leave the buffers of their collectives, some 70 MB each, in memory for ever."""
-    for buffer in Path("/dev/shm").glob(f"deepspeed_allreduce_buffer_*_{port}_*"):
-        buffer.unlink(missing_ok=True)
-
-
-def _command(config: PipelineConfig, out: Path, work: Path, port: int) -> list[str]:
-    # The launcher of one host, without the runner before it: that one dies of a SIGTERM and leaves the ranks behind.
-    ranks = {"localhost": list(range(config.training.processes))}
-    launcher = [sys.executable, "-u", "-m", "deepspeed.launcher.launch"]
-    launcher += ["--world_info", base64.urlsafe_b64encode(json.dumps(ranks).encode()).decode()]
-    launcher += ["--no_local_rank", "--log_level", "warning", "--master_port", str(port)]
-    return [*launcher, "--module", "htcl.training.worker", "--out", str(out), "--work", str(work)]
-
-
-def _environment(config: PipelineConfig) -> dict[str, str]:
-    import torch
-
-    threads = max((os.cpu_count() or 1) // config.training.processes, 1)
-    # ninja and deepspeed are looked up on PATH by the ranks.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    env = {"OMP_NUM_THREADS": str(threads), "PATH": path, "TOKENIZERS_PARALLELISM": "false"}
-    return env if torch.cuda.is_available() else {**env, "DS_ACCELERATOR": "cpu"}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-_TRACEBACK = "Traceback (most recent call last):"
-_RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*[a-z]\w*(?:: .*)?")
-"""The last line of a traceback: `pyarrow.lib.ArrowInvalid: message`, `KeyboardInterrupt`."""
-
-
-class Cause:
-    """Finds out why the ranks ended from what they print; their tracebacks together outgrow a tail of the output."""
-
-    def __init__(self) -> None:
-        self._sentence = self._exception = self._raised = ""
-        self._tracebacks = 0
-
-    def read(self, line: str) -> None:
-        """Take in the next output line of any rank."""
+    def _read(self, line: str) -> None:
         logged = parse_line(line)
-        if logged is None:
-            self._read_traceback(line)
-        elif logged.level == "error":
-            # One rank's error soon becomes a lost connection on the others: the first is the cause.
-            rank = f" (rank {logged.fields['rank']})" if "rank" in logged.fields else ""
-            if name := logged.fields.get("exception"):
-                self._exception = self._exception or f"{name}: {logged.message}".rstrip(": ") + rank
-            else:
-                self._sentence = self._sentence or logged.message
-
-    def _read_traceback(self, line: str) -> None:
-        line = re.sub(r"^\[rank\d+\]: ?", "", line)  # torch puts it before the lines of a traceback
-        if line.startswith(_TRACEBACK):
-            self._tracebacks += 1
-        elif self._tracebacks and _RAISED.fullmatch(line.rstrip()):
-            self._tracebacks -= 1
-            self._raised = line.strip()
-
-    def describe(self, step: str, code: int, tail: list[str]) -> str:
-        """One sentence: what an HTCLError said, else the exception or the last line with the exit code."""
-        if self._sentence:
-            return self._sentence if self._sentence.startswith(f"{step}: ") else f"{step}: {self._sentence}"
-        last = next((line.strip() for line in reversed(tail) if line.strip()), "no output")
-        reason = self._exception or self._raised or last
-        return f"{step}: training ended with exit code {code} before the model was written: {reason}"
+        if logged and logged.message == RENDEZVOUS:
+            with contextlib.suppress(InvalidStateError):  # another host has failed meanwhile
+                self._port.set_result(int(logged.fields["port"]))
+        elif logged and logged.message == ALIVE:
+            self._pulses.note(logged.fields)
+        else:
+            with self._lock:
+                self.cause.read(line)
+                self._on_line(line)

@@ -1,11 +1,12 @@
 """Contrastive losses of both stages, exact over any number of ranks.
 
-Each rank passes its own rows; embeddings are gathered with their gradient, and a rank computes its own rows
-of the similarity matrix in both directions. The mean of the gradients over ranks, which data parallelism
-takes, is then the gradient of one process that holds the whole batch. All ranks must pass as many rows.
+Embeddings of all ranks are gathered with their gradient (`gather_rows`), and a rank computes only its own rows of
+the similarity matrix, in both directions. The mean of the gradients over ranks, which data parallelism takes, is
+then the gradient of one process that holds the whole batch, and memory grows with own rows x batch.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,42 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 MAX_LOGIT_SCALE = math.log(100.0)
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What is known of the columns of a similarity matrix, for this rank's rows.
+
+    Attributes:
+        false_negatives: bool [rows, batch], True where a column must not be pushed away; the positive itself
+            always counts. None masks nothing.
+        log_q: [batch], log probability with which the sampler draws each column, which its logits lose (sampled
+            softmax; Bengio and Senecal 2008, Yi et al. 2019). None corrects nothing.
+    """
+
+    false_negatives: Tensor | None = None
+    log_q: Tensor | None = None
+
+
+NONE = Corrections()
+
+
+@dataclass(frozen=True)
+class PairCorrections:
+    """The corrections of stage 2.
+
+    Attributes:
+        songs: between the own anchors, then the own positives [2 x rows], and all 2 x batch songs.
+        forth: between own anchors and the positives of the batch.
+        back: between own positives and the anchors of the batch.
+    """
+
+    songs: Corrections = NONE
+    forth: Corrections = NONE
+    back: Corrections = NONE
+
+
+NO_PAIRS = PairCorrections()
 
 
 class _GatherRows(torch.autograd.Function):
@@ -51,49 +88,85 @@ def clamp_logit_scale(logit_scale: Tensor) -> Tensor:
     return clamped
 
 
-def contrastive_loss(a: Tensor, b: Tensor, logit_scale: Tensor, false_negatives: Tensor | None = None) -> Tensor:
+def gather_rows(rows: Tensor, with_gradient: bool = True) -> Tensor:
+    """Concatenate `rows` [n, ...] of all ranks, in rank order; `rows` itself on one rank.
+
+    Args:
+        rows: as many on every rank.
+        with_gradient: let the gradient of every row find its rank. Without it (the authors' code) each rank's
+            own rows alone have one.
+    """
+    if _world_size() == 1:
+        return rows
+    if with_gradient and rows.requires_grad:
+        gathered: Tensor = _GatherRows.apply(rows)  # type: ignore[no-untyped-call]
+        return gathered
+    everything = _gather(rows.detach())
+    first = dist.get_rank() * len(rows)
+    return torch.cat([everything[:first], rows, everything[first + len(rows) :]])
+
+
+def contrastive_loss(
+    a: Tensor,
+    b: Tensor,
+    logit_scale: Tensor,
+    own: Tensor | None = None,
+    forth: Corrections = NONE,
+    back: Corrections = NONE,
+) -> Tensor:
     """Symmetric cross-entropy of cosine similarity times exp(logit_scale) (InfoNCE).
 
     Args:
-        a: [rows, size], this rank's embeddings, of any norm.
-        b: [rows, size], their counterparts; row i of `a` belongs to row i of `b`.
+        a: [batch, size], embeddings of all ranks, of any norm.
+        b: [batch, size], their counterparts; row i of `a` belongs to row i of `b`.
         logit_scale: [1] or [], a natural logarithm.
-        false_negatives: [batch, batch] bool over the rows of all ranks, True where row i of `a` and row j of
-            `b` must not be pushed apart; the diagonal is not looked at.
+        own: int64 [rows], the rows that this rank computes; None computes all.
+        forth: corrections of the columns `b`, for the own rows of `a`.
+        back: corrections of the columns `a`, for the own rows of `b`.
 
     Returns:
-        The mean over this rank's rows and both directions, [], float32.
+        The mean over own rows and both directions, [], float32.
     """
     a, b = normalize(a.float(), dim=-1), normalize(b.float(), dim=-1)
-    all_a, all_b = gather_rows(a), gather_rows(b)
     scale = logit_scale.float().exp()
-    first = dist.get_rank() * len(a) if _world_size() > 1 else 0
-    target = torch.arange(first, first + len(a), device=a.device)
-    logits_ab, logits_ba = scale * a @ all_b.T, scale * b @ all_a.T
-    if false_negatives is not None:
-        positive = torch.arange(len(all_a), device=a.device) == target[:, None]
-        logits_ab = logits_ab.masked_fill(false_negatives[target] & ~positive, -math.inf)
-        logits_ba = logits_ba.masked_fill(false_negatives.T[target] & ~positive, -math.inf)
-    return (cross_entropy(logits_ab, target) + cross_entropy(logits_ba, target)) / 2
+    target = torch.arange(len(a), device=a.device) if own is None else own
+    own_a, own_b = (a, b) if own is None else (a[own], b[own])
+    one = cross_entropy(_corrected(scale * own_a @ b.T, target, forth), target)
+    other = cross_entropy(_corrected(scale * own_b @ a.T, target, back), target)
+    return (one + other) / 2
+
+
+def _corrected(logits: Tensor, target: Tensor, corrections: Corrections) -> Tensor:
+    if corrections.log_q is not None:
+        logits = logits - corrections.log_q
+    if corrections.false_negatives is not None:
+        positive = torch.arange(logits.shape[1], device=logits.device) == target[:, None]
+        logits = logits.masked_fill(corrections.false_negatives & ~positive, -math.inf)
+    return logits
 
 
 def stage1_loss(
-    audio: Tensor, text: Tensor, tau: Tensor, *, song_ids: Tensor | None = None, clamp: bool = True
+    audio: Tensor,
+    text: Tensor,
+    tau: Tensor,
+    own: Tensor | None = None,
+    songs: Corrections = NONE,
+    clamp: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Audio against text of the same songs (paper, stage 1).
 
     Args:
-        audio: [rows, size], this rank's audio embeddings.
-        text: [rows, size], text embeddings of the same songs.
+        audio: [batch, size], audio embeddings of all ranks.
+        text: [batch, size], text embeddings of the same songs.
         tau: [1], temperature.
-        song_ids: [rows] int64; two rows of one song are then no negatives of each other.
+        own: int64 [rows], the rows that this rank computes; None computes all.
+        songs: corrections between songs, the same in both directions.
         clamp: hold the temperature at ln 100 or below; off under reference parity.
 
     Returns:
         The loss, [], and its terms without gradient: `audio_text`.
     """
-    scale = clamp_logit_scale(tau) if clamp else tau
-    total = contrastive_loss(audio, text, scale, _same_song(song_ids))
+    total = contrastive_loss(audio, text, clamp_logit_scale(tau) if clamp else tau, own, songs, songs)
     return total, {"audio_text": total.detach()}
 
 
@@ -102,8 +175,8 @@ def stage2_loss(
     text: tuple[Tensor, Tensor],
     fusion: tuple[Tensor, Tensor],
     taus: tuple[Tensor, Tensor, Tensor],
-    *,
-    song_ids: tuple[Tensor, Tensor] | None = None,
+    own: Tensor | None = None,
+    known: PairCorrections = NO_PAIRS,
     clamp: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Songs that the same listeners respond to, and the space of stage 1 kept (paper, stage 2).
@@ -111,38 +184,27 @@ def stage2_loss(
     The weights of the three terms are 1, 1, 1.
 
     Args:
-        audio: audio embeddings of the anchors and of their positives, each [rows, size].
+        audio: audio embeddings of the anchors and of their positives of all ranks, each [batch, size].
         text: text embeddings of the same songs.
         fusion: fusion embeddings of the same songs.
         taus: temperatures of audio-text, audio-audio and audio-fusion, each [1].
-        song_ids: of the anchors and of the positives, each [rows] int64; pairs that the batch itself shows to
-            belong together are then no negatives.
+        own: int64 [rows], the pairs that this rank computes; None computes all.
+        known: corrections of the three kinds of comparison.
         clamp: hold the temperatures at ln 100 or below; off under reference parity.
 
     Returns:
-        The loss, [], and its terms without gradient: `audio_text` over all 2 x rows songs, `audio_audio`, and
+        The loss, [], and its terms without gradient: `audio_text` over all 2 x batch songs, `audio_audio`, and
         `audio_fusion`, the mean of anchor audio against positive fusion and the reverse.
     """
     tau_1, tau_2, tau_3 = (clamp_logit_scale(tau) if clamp else tau for tau in taus)
-    known = _known_pairs(*song_ids) if song_ids is not None else None
-    same = _same_song(torch.cat(song_ids)) if song_ids is not None else None
-    audio_text = contrastive_loss(torch.cat(audio), torch.cat(text), tau_1, same)
-    audio_audio = contrastive_loss(audio[0], audio[1], tau_2, known)
-    forth = contrastive_loss(audio[0], fusion[1], tau_3, known)
-    back = contrastive_loss(fusion[0], audio[1], tau_3, known)
-    audio_fusion = (forth + back) / 2
+    both = None if own is None else torch.cat([own, own + len(audio[0])])
+    audio_text = contrastive_loss(torch.cat(audio), torch.cat(text), tau_1, both, known.songs, known.songs)
+    audio_audio = contrastive_loss(audio[0], audio[1], tau_2, own, known.forth, known.back)
+    ahead = contrastive_loss(audio[0], fusion[1], tau_3, own, known.forth, known.back)
+    reverse = contrastive_loss(fusion[0], audio[1], tau_3, own, known.forth, known.back)
+    audio_fusion = (ahead + reverse) / 2
     terms = {"audio_text": audio_text, "audio_audio": audio_audio, "audio_fusion": audio_fusion}
     return audio_text + audio_audio + audio_fusion, {name: term.detach() for name, term in terms.items()}
-
-
-def gather_rows(rows: Tensor) -> Tensor:
-    """Concatenate `rows` [n, ...] of all ranks, in rank order, with gradient; `rows` itself on one rank."""
-    if _world_size() == 1:
-        return rows
-    if not rows.requires_grad:
-        return _gather(rows)
-    gathered: Tensor = _GatherRows.apply(rows)  # type: ignore[no-untyped-call]
-    return gathered
 
 
 def _gather(rows: Tensor) -> Tensor:
@@ -153,19 +215,3 @@ def _gather(rows: Tensor) -> Tensor:
 
 def _world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _same_song(song_ids: Tensor | None) -> Tensor | None:
-    """Bool [batch, batch] over all ranks: one song in two rows."""
-    if song_ids is None:
-        return None
-    ids = gather_rows(song_ids)
-    return ids[:, None] == ids
-
-
-def _known_pairs(anchors: Tensor, positives: Tensor) -> Tensor:
-    """Bool [batch, batch] over all ranks: anchor i and positive j are one song, or a pair of the batch."""
-    anchors, positives = gather_rows(anchors), gather_rows(positives)
-    same_anchor = anchors[:, None] == anchors
-    same_positive = positives[:, None] == positives
-    return same_anchor | same_positive | (anchors[:, None] == positives)

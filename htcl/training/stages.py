@@ -1,4 +1,4 @@
-"""The two stages: how each builds its model, its parameter groups and its loss."""
+"""The two stages: how each builds its model and its parameter groups."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from htcl.config import ModelConfig, PipelineConfig, StageConfig
 from htcl.errors import HTCLError
 from htcl.models import HTCLAudioConfig, HTCLConfig, HTCLModel, HTCLProcessor
-from htcl.training.losses import stage1_loss, stage2_loss
 
 PACKAGE_PREFIX = "package:"
-FROZEN_TEXTS = 250_000
-"""Songs whose frozen text output a rank keeps: 400 MB at 384 numbers each."""
 
 
 def text_encoder_folder(name: str) -> str:
@@ -95,72 +92,6 @@ def _model_config(sizes: ModelConfig, config: PipelineConfig) -> HTCLConfig:
         projection_dropout=config.stage1.dropout,
         reference_parity=sizes.reference_parity,
     )
-
-
-class StageModule(nn.Module):
-    """A model and its stage's loss as one forward, as DeepSpeed wants it.
-
-    Args:
-        model: of either stage, with float32 weights.
-        bf16: compute the embeddings in bfloat16 where torch's autocast holds that to be safe; weights, gradients
-            and the loss stay float32.
-    """
-
-    def __init__(self, model: HTCLModel, bf16: bool = False) -> None:
-        super().__init__()
-        self.model, self._bf16 = model, bf16
-        self._frozen_text: dict[int, Tensor] = {}
-
-    def forward(self, inputs: dict[str, Tensor], songs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of this rank's rows, and its terms, each [] float32.
-
-        Args:
-            inputs: model inputs of the songs [rows] (stage 1) or of anchors, then positives [2 x rows].
-            songs: index rows, int64 [rows, 1 or 2].
-        """
-        model = self.model
-        parity = bool(model.config.reference_parity)
-        with torch.autocast(songs.device.type, torch.bfloat16, enabled=self._bf16):
-            audio = model.get_audio_features(inputs["input_features"], inputs["attention_mask"])
-            text = model.text_mlp(self._pooled_text(inputs, songs.T.flatten()))
-            fusion = model.get_fusion_features(audio, text) if model.config.stage == 2 else None
-        if fusion is None:
-            return stage1_loss(audio, text, model.temperatures[0], clamp=not parity)
-        first, second, third = model.temperatures
-        ids = None if parity else (songs[:, 0], songs[:, 1])
-        return stage2_loss(
-            _halves(audio),
-            _halves(text),
-            _halves(fusion),
-            (first, second, third),
-            song_ids=ids,
-            clamp=not parity,
-        )
-
-    def _pooled_text(self, inputs: dict[str, Tensor], rows: Tensor) -> Tensor:
-        """Output of the text encoder; a frozen one is asked only once for a song."""
-        text = (inputs["input_ids"], inputs["text_attention_mask"], inputs.get("token_type_ids"))
-        if any(parameter.requires_grad for parameter in self.model.text_model.parameters()):
-            return self.model.pooled_text(*text)
-        known = self._frozen_text
-        new = torch.tensor([row not in known for row in rows.tolist()])
-        if new.any():
-            self.model.text_model.train(False)  # a constant must not depend on dropout
-            with torch.no_grad():
-                found = self.model.pooled_text(*(None if part is None else part[new] for part in text))  # type: ignore[arg-type]
-            fresh = dict(zip(rows[new].tolist(), found, strict=True))
-        else:
-            fresh = {}
-        pooled = torch.stack([known[row] if row in known else fresh[row] for row in rows.tolist()])
-        if len(known) < FROZEN_TEXTS:
-            known.update(fresh)
-        return pooled
-
-
-def _halves(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Anchors and positives of [2 x rows, size]."""
-    first, second = rows.chunk(2)
-    return first, second
 
 
 def parameter_groups(model: HTCLModel, stage: StageConfig) -> list[dict[str, Any]]:

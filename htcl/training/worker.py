@@ -1,52 +1,154 @@
-"""What the launcher starts once a rank."""
+"""One rank of a training stage, as an agent or a scheduler starts it."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import signal
+import socket
 import sys
-from pathlib import Path
+from collections.abc import Callable, MutableMapping
+from dataclasses import asdict
 
 from htcl.artifacts import Recipe
-from htcl.config_file import load_config
-from htcl.errors import HTCLError
-from htcl.logs import get_logger, log_error, quiet_libraries, setup_logging
-from htcl.plan import Step
-from htcl.training.launch import CONFIG_FILE, RECIPE_FILE
+from htcl.config import PipelineConfig
+from htcl.config_file import validate_config
+from htcl.errors import HTCLError, Interrupted
+from htcl.logs import get_logger, log, log_error, quiet_libraries, setup_logging
+from htcl.plan import Step, plan
+from htcl.training.agent import EXIT_INTERRUPTED
+
+DEFAULT_PORT = "29500"
+_SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
 def main() -> None:
-    """Parse the rank's arguments and train.
-
-    Every rank logs its own error as one line: only one of them may know the cause, and it is not always rank 0. An
-    HTCLError ends in its sentence, anything else also in a traceback.
-    """
-    parser = argparse.ArgumentParser(description="One rank of a training stage")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the model")
-    parser.add_argument(
-        "--work", required=True, type=Path, help="folder of the run: configuration, recipe, checkpoints"
-    )
-    arguments = parser.parse_args()
+    """Train as the rank of an agent, which sends configuration and recipe: ranks do not plan for themselves."""
     setup_logging()
-    logger, rank = get_logger("training"), os.environ.get("RANK", "0")
+    work = json.loads(sys.stdin.readline())
+
+    def train_it() -> None:
+        recipe = Recipe(**work["recipe"])
+        _train(validate_config(work["config"], "the agent's job"), Step(recipe.kind, recipe, False, ""), pulses=True)
+
+    sys.exit(_guarded(train_it))
+
+
+def train_as_rank(config: PipelineConfig, stage: str) -> int:
+    """Train as a rank that a scheduler has placed; rank 0 plans for all.
+
+    Who a rank is stands in RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; Slurm's own variables stand in
+    for the first three.
+
+    Returns:
+        The exit code: 0, 1 after an error, EXIT_INTERRUPTED after SIGTERM, when the scheduler should start it again.
+
+    Raises:
+        HTCLError: when a variable is missing.
+    """
+    read_rank(os.environ)
+
+    def train_it() -> None:
+        import torch.distributed as dist
+
+        from htcl.training.loop import join_ranks
+
+        _choose_accelerator(placed=True)
+        join_ranks(config)
+        shared: list[Recipe | None] = [None]
+        if dist.get_rank() == 0:
+            step = plan(config)[stage]
+            shared = [None if step.published else step.recipe]
+        dist.broadcast_object_list(shared, src=0)
+        if shared[0] is None:
+            log(get_logger(stage), "skipped, nothing changed")
+        else:
+            _train(config, Step(stage, shared[0], False, ""), pulses=False)
+
+    return _guarded(train_it)
+
+
+def read_rank(env: MutableMapping[str, str]) -> None:
+    """Fill in what the scheduler calls otherwise.
+
+    Raises:
+        HTCLError: naming the variable that is missing.
+    """
+    for name, other in _SLURM.items():
+        if name not in env and other in env:
+            env[name] = env[other]
+    env.setdefault("LOCAL_RANK", "0")
+    env.setdefault("MASTER_PORT", DEFAULT_PORT)
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        if name not in env:
+            raise HTCLError(
+                f"{name} is not set: `htcl train` runs as one rank that a scheduler placed (Slurm: export MASTER_ADDR "
+                "as the first host of the job); `htcl run` starts ranks itself"
+            )
+
+
+def _guarded(train_it: Callable[[], None]) -> int:
+    """Run, and log an error as one line with rank and host: only one rank may know the cause, not always rank 0.
+
+    An HTCLError ends in its sentence, anything else also in a traceback.
+    """
+    logger = get_logger("training")
+    who = {"rank": os.environ.get("RANK", "0"), "host": socket.gethostname()}
     try:
-        _train(arguments.out, arguments.work)
+        train_it()
     except HTCLError as error:
-        log_error(logger, str(error), rank=rank)
-        sys.exit(1)
+        log_error(logger, str(error), **who)
+        return 1
+    except Interrupted as ended:
+        # Python takes its handlers away as it ends, and the agent may still ask a second time.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        log(logger, str(ended), **who)
+        return EXIT_INTERRUPTED
     except Exception as error:
-        log_error(logger, str(error), rank=rank, exception=type(error).__name__)
+        log_error(logger, str(error), **who, exception=type(error).__name__)
         raise
+    return 0
 
 
-def _train(out: Path, work: Path) -> None:
+def _train(config: PipelineConfig, step: Step, pulses: bool) -> None:
+    _choose_accelerator(placed=not pulses)
+    quiet_libraries()
+    from htcl.training.liveness import Liveness
     from htcl.training.loop import train  # brings torch and DeepSpeed, whose errors are to be logged too
 
-    quiet_libraries()
-    config = load_config(work / CONFIG_FILE)
-    recipe = Recipe(**json.loads((work / RECIPE_FILE).read_text()))
-    train(config, Step(recipe.kind, recipe, published=False, reason=""), out, work)
+    liveness = Liveness(int(os.environ["RANK"]), config.training.collective_timeout_seconds, pulses)
+    with liveness.watched():
+        train(config, step, liveness)
+
+
+def _choose_accelerator(placed: bool) -> None:
+    """See that this rank has a GPU of its own, or that DeepSpeed uses the CPU.
+
+    Args:
+        placed: by a scheduler, which may show each rank its own GPU alone.
+
+    Raises:
+        HTCLError: when the host has more ranks than GPUs.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        # DeepSpeed looks at what is installed; GPU libraries beside a CPU build mislead it.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        return
+    count, local = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
+    if placed and count == 1:
+        os.environ["LOCAL_RANK"] = "0"
+    elif local >= count:
+        raise HTCLError(
+            f"host {socket.gethostname()} has {count} GPUs for {local + 1} ranks or more; "
+            "start one rank a GPU (training.processes, slots of the hostfile), or set DS_ACCELERATOR=cpu"
+        )
+
+
+def describe(config: PipelineConfig, step: Step) -> dict[str, object]:
+    """What `main` reads, as JSON values."""
+    return {"config": config.model_dump(mode="json"), "recipe": asdict(step.recipe)}
 
 
 if __name__ == "__main__":

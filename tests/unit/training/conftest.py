@@ -17,11 +17,12 @@ from htcl.config import PipelineConfig
 from htcl.config_file import validate_config
 from htcl.ingest.catalog import CATALOG_FILE, CHECKED_CATALOG
 from htcl.models import HTCLConfig, HTCLModel, HTCLProcessor
+from htcl.pairs import KNOWN_FOLDER, PAIRS_FOLDER
 from htcl.plan import Step, plan
 from htcl.schemas import SHARDS
 from htcl.shards.index import INDEX_FILE, read_index, write_index
 from htcl.shards.writer import ShardWriter
-from htcl.training.data import Songs
+from htcl.training.batches import Songs
 
 N_MELS = 16
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "song", "slow", "harp", *"abcdefghijklmnop"]
@@ -83,10 +84,10 @@ class World:
     mels: list
 
 
-def make_world(folder):
-    tracks = list("abcdefghijklmn")
+def make_world(folder, tracks="abcdefghijklmn", frames=20):
     rng = np.random.default_rng(0)
-    mels = [(20 * rng.normal(size=(20 + number, N_MELS)) - 40).astype(np.float16) for number in range(14)]
+    lengths = [frames + number % 14 for number in range(len(tracks))]
+    mels = [(20 * rng.normal(size=(length, N_MELS)) - 40).astype(np.float16) for length in lengths]
     writer = ShardWriter(str(folder / "shards"), max_bytes=9_000)
     entries = [entry for track, mel in zip(tracks, mels, strict=True) for entry in writer.add(track, mel)]
     entries += writer.close()
@@ -114,25 +115,35 @@ def songs(world, processor):
     return Songs(world.shards, world.index, world.catalog, ["title", "tags"], processor)
 
 
+def write_pairs(folder):
+    """A ring over the twelve training songs, in which every second pair is trained on in both directions."""
+    known = [(WORDS[-16:][i], WORDS[-16:][(i + 1) % 12]) for i in range(12)]
+    trained = [pair for a, b in known[::2] for pair in ((a, b), (b, a))] + known[1::2]
+    for name, pairs in ((PAIRS_FOLDER, trained), (KNOWN_FOLDER, [tuple(sorted(pair)) for pair in known])):
+        (folder / name).mkdir()
+        rows = [{"anchor_id": a, "positive_id": b, "source": "copreference", "split": "train"} for a, b in pairs]
+        pq.write_table(pa.Table.from_pylist(rows), folder / name / "part-0.parquet")
+
+
 Project = Callable[..., tuple[PipelineConfig, Step]]
 
 
-def make_project(folder) -> Project:
-    """A function that makes a workspace, in which stage 1 of the tiny model can be trained.
+def make_project(folder, **world) -> Project:
+    """A function that makes a workspace, in which both stages of the tiny model can be trained.
 
-    It returns the configuration and the step. Two workspaces of the same settings have the same keys.
+    It returns the configuration and the step of stage 1. Two workspaces of the same settings have the same keys.
     """
-    world = make_world(folder)
+    made = make_world(folder, **world)
     make_model().text_model.save_pretrained(folder / "bert")
     make_processor().tokenizer.save_pretrained(folder / "bert")
     (folder / "catalog.jsonl").write_text("{}\n")
     (folder / "log.jsonl").write_text("{}\n")
 
-    def make(name, training, stage1):
+    def make(name, training, stage1, stage2=None):
         config = validate_config(
             {
                 "workspace": str(folder / name),
-                "catalog": {"path": str(folder / "catalog.jsonl"), "audio_root": world.shards},
+                "catalog": {"path": str(folder / "catalog.jsonl"), "audio_root": made.shards},
                 "interactions": {"path": str(folder / "log.jsonl")},
                 "audio": {"n_mels": N_MELS},
                 "model": {
@@ -144,13 +155,16 @@ def make_project(folder) -> Project:
                 },
                 "training": {"processes": 2, "log_every_steps": 1, **training},
                 "stage1": {"global_batch_size": 4, "head_lr": 1e-2, "audio_encoder_lr": 1e-3, **stage1},
+                "stage2": {"global_batch_size": 4, "head_lr": 1e-2, "audio_encoder_lr": 1e-3, **(stage2 or {})},
             },
             "test",
         )
-        shutil.copytree(world.shards, folder / name / "shards")
+        shutil.copytree(made.shards, folder / name / "shards")
         for kind, file in (("catalog", CATALOG_FILE), ("shards", INDEX_FILE)):
             with ArtifactStore(config.workspace).create(plan(config)[kind].recipe) as draft:
                 shutil.copy(folder / file, draft.path)
+        with ArtifactStore(config.workspace).create(plan(config)["pairs"].recipe) as draft:
+            write_pairs(draft.path)
         return config, plan(config)["stage1"]
 
     return make

@@ -1,21 +1,22 @@
-"""Contrastive losses: their values, their masks, and that ranks change nothing."""
+"""Contrastive losses: their values, their masks, their own rows."""
 
 import math
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch.nn.functional import cross_entropy, normalize
 
 from htcl.training.losses import (
     MAX_LOGIT_SCALE,
+    Corrections,
+    PairCorrections,
     clamp_logit_scale,
     contrastive_loss,
     stage1_loss,
     stage2_loss,
 )
 
-WORLD, ROWS, SIZE = 2, 3, 8
+SIZE = 8
 
 
 def normal(*shape, seed):
@@ -53,28 +54,55 @@ def test_false_negatives_leave_the_denominator():
     logits[0, 2] = -math.inf
     target = torch.arange(4)
     expected = (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
-    torch.testing.assert_close(contrastive_loss(a, b, scale(), mask), expected)
+    masked = contrastive_loss(a, b, scale(), None, Corrections(mask), Corrections(mask.T))
+    torch.testing.assert_close(masked, expected)
 
 
-def test_songs_that_occur_twice_are_no_negatives():
-    audio, text = normal(4, SIZE, seed=0), normal(4, SIZE, seed=1)
-    distinct, twice = torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 3, 1])
-    plain, _ = stage1_loss(audio, text, scale())
-    torch.testing.assert_close(stage1_loss(audio, text, scale(), song_ids=distinct)[0], plain)
-    assert stage1_loss(audio, text, scale(), song_ids=twice)[0] < plain
+def test_only_own_rows_are_computed():
+    a, b = normal(6, SIZE, seed=0), normal(6, SIZE, seed=1)
+    mask, log_q = torch.rand(6, 6, generator=torch.Generator().manual_seed(2)) < 0.3, normal(6, seed=3)
+    forth, back = Corrections(mask, log_q), Corrections(mask.T, 2 * log_q)
+    parts = []
+    for own in (torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])):
+        mine = Corrections(mask[own], log_q), Corrections(mask.T[own], 2 * log_q)
+        parts.append(contrastive_loss(a, b, scale(), own, *mine))
+    torch.testing.assert_close(sum(parts) / 2, contrastive_loss(a, b, scale(), None, forth, back))
 
 
-def test_pairs_that_the_batch_links_are_no_negatives():
+def test_logits_lose_the_log_probability_of_their_column():
+    a, b, log_q = normal(4, SIZE, seed=0), normal(4, SIZE, seed=1), normal(4, seed=2)
+    logits = math.exp(2.6) * normalize(a) @ normalize(b).T - log_q
+    back = math.exp(2.6) * normalize(b) @ normalize(a).T
+    expected = (cross_entropy(logits, torch.arange(4)) + cross_entropy(back, torch.arange(4))) / 2
+    torch.testing.assert_close(contrastive_loss(a, b, scale(), forth=Corrections(log_q=log_q)), expected)
+
+
+def test_a_sampler_that_draws_all_songs_alike_corrects_nothing():
+    a, b = normal(4, SIZE, seed=0), normal(4, SIZE, seed=1)
+    alike = Corrections(log_q=torch.full((4,), -3.0))
+    torch.testing.assert_close(contrastive_loss(a, b, scale(), None, alike, alike), contrastive_loss(a, b, scale()))
+
+
+def test_terms_of_stage_2_have_their_own_corrections():
     views = [tuple(normal(2, 3, SIZE, seed=seed)) for seed in range(3)]
     taus = (scale(), scale(), scale())
-    # Song 1 goes with 5 and with 6, so that neither may be pushed away from it.
-    linked = (torch.tensor([1, 2, 1]), torch.tensor([5, 4, 6]))
-    _, masked = stage2_loss(*views, taus, song_ids=linked)
+    mask = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 0, 1]], dtype=torch.bool)
+    everything = torch.zeros(6, 6, dtype=torch.bool)
+    everything[0, 2] = True
+    known = PairCorrections(Corrections(everything), Corrections(mask), Corrections(mask.T))
+    _, masked = stage2_loss(*views, taus, known=known)
     _, plain = stage2_loss(*views, taus)
     assert all(masked[name] < plain[name] for name in plain)
-    anchors, positives = views[0]
-    mask = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 0, 1]], dtype=torch.bool)
-    torch.testing.assert_close(masked["audio_audio"], contrastive_loss(anchors, positives, scale(), mask).detach())
+    audio, text, fusion = views
+    both = Corrections(mask), Corrections(mask.T)
+    expected = contrastive_loss(*audio, scale(), None, *both)
+    torch.testing.assert_close(masked["audio_audio"], expected.detach())
+    ahead = contrastive_loss(audio[0], fusion[1], scale(), None, *both)
+    reverse = contrastive_loss(fusion[0], audio[1], scale(), None, *both)
+    torch.testing.assert_close(masked["audio_fusion"], ((ahead + reverse) / 2).detach())
+    songs = Corrections(everything)
+    expected = contrastive_loss(torch.cat(audio), torch.cat(text), scale(), None, songs, songs)
+    torch.testing.assert_close(masked["audio_text"], expected.detach())
 
 
 @pytest.mark.parametrize(
@@ -95,32 +123,3 @@ def test_clamp_is_off_under_reference_parity():
     torch.testing.assert_close(clamped, contrastive_loss(audio, text, scale(MAX_LOGIT_SCALE)))
     torch.testing.assert_close(free, contrastive_loss(audio, text, scale(6.0)))
     assert not terms["audio_text"].requires_grad
-
-
-def gradients(rank, world, masked):
-    """Loss and gradients of both stages for this rank's rows of one batch; `weight` stands for a model."""
-    weight = normal(3, SIZE, SIZE, seed=9).requires_grad_()
-    taus = [scale(2.6), scale(3.0), scale(2.0)]
-    batch = normal(2, 3, WORLD * ROWS, SIZE, seed=10).chunk(world, dim=2)[rank]
-    ids = torch.tensor([[1, 2, 3, 1, 4, 5], [6, 7, 8, 9, 2, 6]]).chunk(world, dim=1)[rank]
-    audio, text, fusion = (tuple(batch[:, view] @ weight[view]) for view in range(3))
-    first, _ = stage1_loss(audio[0], text[0], taus[0], song_ids=ids[0] if masked else None)
-    second, _ = stage2_loss(audio, text, fusion, tuple(taus), song_ids=tuple(ids) if masked else None)
-    loss = first + second
-    loss.backward()
-    return [loss.detach().reshape(1), weight.grad, *(tau.grad for tau in taus)]
-
-
-def compare_with_one_process(rank, store):
-    torch.set_num_threads(1)
-    expected = [gradients(0, 1, masked) for masked in (False, True)]
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD)
-    for masked in (False, True):
-        for value, whole in zip(gradients(rank, WORLD, masked), expected[masked], strict=True):
-            dist.all_reduce(value)
-            torch.testing.assert_close(value / WORLD, whole, rtol=1e-5, atol=1e-6)
-    dist.destroy_process_group()
-
-
-def test_two_ranks_have_the_gradient_of_one_process(tmp_path):
-    torch.multiprocessing.spawn(compare_with_one_process, (str(tmp_path / "store"),), nprocs=WORLD)

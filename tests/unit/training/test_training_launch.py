@@ -1,13 +1,13 @@
-"""A stage is published when its marker is there, and only then; the exit code decides nothing."""
+"""A stage has worked when its model is published, and only then; the exit code decides nothing."""
 
-import base64
 import json
 import os
 import signal
 import subprocess
 import sys
-from itertools import pairwise
+import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,11 +15,65 @@ from htcl.artifacts import ArtifactStore, Recipe
 from htcl.config_file import validate_config
 from htcl.errors import HTCLError
 from htcl.plan import Step
-from htcl.training import launch, loop, worker
-from htcl.training.card import write_model_card
-from htcl.training.launch import MARKER, run_stage
+from htcl.training import hosts, launch
+from htcl.training.agent import EXIT_INTERRUPTED
+from htcl.training.card import write_metrics, write_model_card
+from htcl.training.hosts import LOCAL
+from htcl.training.launch import run_stage
+from htcl.training.worker import describe
 
 from ..test_processes import alive, await_end
+
+AGENT = """
+import json, os, sys, threading, time
+from pathlib import Path
+folder, host = Path(__file__).parent, os.environ.get("REACHED", "127.0.0.1")
+
+def say(*lines):
+    sys.stdout.write("".join(line + "\\n" for line in lines))
+    sys.stdout.flush()
+
+def rendezvous():
+    say("ts=1 level=info step=training msg=rendezvous port=123")
+
+def publish():
+    from htcl.artifacts import ArtifactStore, Recipe
+    with ArtifactStore(job["work"]["config"]["workspace"]).create(Recipe(**job["work"]["recipe"])) as draft:
+        (draft.path / "model.safetensors").write_text("weights")
+
+def until(name):
+    while not (folder / name).exists():
+        time.sleep(0.01)
+
+def until_closed():
+    for _ in sys.stdin:
+        pass
+
+threading.Timer(50, os._exit, [99]).start()  # whatever a test finds, nothing stays
+line = sys.stdin.readline()
+if not line:
+    from htcl.training.agent import main
+    main()
+    os._exit(0)
+job = json.loads(line)
+(folder / f"{host}.part").write_text(json.dumps({"pid": os.getpid(), **job}))
+(folder / f"{host}.part").rename(folder / f"{host}.json")
+exec((folder / f"{host}.txt").read_text())
+os._exit(0)
+"""
+SSH = """#!/bin/sh
+while [ "$1" = -o ]; do shift 2; done
+export REACHED="$1"
+shift
+[ -e "$(dirname "$0")/$REACHED.txt" ] && exec sh -c "$*"
+echo "ssh: connect to host $REACHED port 22: Connection refused"
+exit 255
+"""
+SENTENCE = 'ts=1 level=error step=training msg="3 samples do not fill one batch" rank=1 host=b'
+ARROW = 'ts=1 level=error step=training msg="no magic" rank=1 host=b exception=ArrowInvalid'
+PEER = 'ts=2 level=error step=training msg="Connection closed" rank=0 host=a exception=RuntimeError'
+TRACEBACK = ["Traceback (most recent call last):", '  File "x.py", line 1, in <module>', "ValueError: one"]
+KILL = "os.kill(os.getpid(), 9)"
 
 
 @pytest.fixture
@@ -36,164 +90,217 @@ def config(tmp_path):
     )
 
 
-def step_of(**inputs):
-    return Step("stage2", Recipe("stage2", 1, {}, inputs), False, "")
+STEP = Step("stage2", Recipe("stage2", 1, {}, {"champion": "0123"}), False, "")
 
 
 @pytest.fixture
-def ranks(monkeypatch):
-    """Replace the launcher's processes by a function of the arguments; returns the calls."""
+def agents(config, tmp_path, monkeypatch):
+    """Run a stage whose agents are scripts, one of this host or those of several; returns what it hands over."""
+    monkeypatch.setattr(launch, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(hosts, "AGENT", ["-u", str(tmp_path / "agent.py")])
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "agent.py").write_text(AGENT)
+    (tmp_path / "ssh").write_text(SSH)
+    (tmp_path / "ssh").chmod(0o755)
+    (tmp_path / "hosts").write_text("alpha slots=3\nbeta\ngamma slots=2\n")
+    lines = []
 
-    def replaced(act, code=0, tail=()):
-        calls = []
+    def run(script="", on_line=lines.append, stall=600, **scripts):
+        changes = {"collective_timeout_seconds": stall, "hostfile": str(tmp_path / "hosts") if scripts else ""}
+        for host, text in (scripts or {LOCAL: script}).items():
+            (tmp_path / f"{host}.txt").write_text(textwrap.dedent(text))
+        training = config.training.model_copy(update=changes)
+        run_stage(config.model_copy(update={"training": training}), STEP, on_line)
+        return lines
 
-        def run(command, on_line, env):
-            arguments = dict(pairwise(command))
-            calls.append((command, arguments, env))
-            for line in tail or ["a line"]:
-                on_line(line)
-            act(Path(arguments["--out"]), Path(arguments["--work"]))
-            return code, list(tail)
-
-        monkeypatch.setattr(launch, "run_process", run)
-        return calls
-
-    return replaced
-
-
-def finish(out, work):
-    (work / "checkpoints").mkdir()
-    (out / "model.safetensors").write_text("weights")
-    (out / MARKER).write_text("")
+    run.lines = lines
+    return run
 
 
-@pytest.mark.parametrize("code", [0, 1])
-def test_a_finished_stage_is_published_without_marker_and_checkpoints(config, ranks, code):
-    lines, calls = [], ranks(finish, code)
-    step = step_of(champion="0123")
-    run_stage(config, step, lines.append)
-    folder = ArtifactStore(config.workspace).fetch("stage2", step.key)
+@pytest.fixture
+def failure(agents, config):
+    """The sentence of a run that publishes nothing."""
+
+    def failure(*arguments, **scripts):
+        with pytest.raises(HTCLError) as error:
+            agents(*arguments, **scripts)
+        assert not ArtifactStore(config.workspace).published("stage2", STEP.key)
+        return str(error.value)
+
+    return failure
+
+
+@pytest.fixture
+def job(tmp_path):
+    """What an agent got, and its process id."""
+    return lambda host=LOCAL: json.loads((tmp_path / f"{host}.json").read_text())
+
+
+def ended(code, why):
+    return f"stage2: training ended with exit code {code} before the model was published: {why}"
+
+
+@pytest.mark.parametrize("ending", ["", "os._exit(1)", f"os._exit({EXIT_INTERRUPTED})", KILL])
+def test_a_published_model_is_a_success_whatever_the_exit_code(agents, config, ending):
+    assert agents(f"say('a line'); publish(); say({SENTENCE!r}); {ending}") == ["a line", SENTENCE]
+    folder = ArtifactStore(config.workspace).fetch("stage2", STEP.key)
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "model.safetensors"]
-    assert lines == ["a line"]
-    assert list(Path(config.workspace).glob("training/*")) == []
-    ((command, arguments, env),) = calls
-    assert command[0] == sys.executable and arguments["--module"] == "htcl.training.worker"
-    assert json.loads(base64.urlsafe_b64decode(arguments["--world_info"])) == {"localhost": [0, 1]}
-    assert env["PATH"].startswith(str(Path(sys.executable).parent)) and int(env["OMP_NUM_THREADS"]) >= 1
-
-
-def test_the_ranks_read_the_same_configuration_and_recipe(config, ranks, monkeypatch):
-    """They must not plan again: an input that grew meanwhile would give them other keys."""
-    read = []
-    monkeypatch.setattr(loop, "train", lambda *arguments: read.append(arguments))
-    ranks(lambda out, work: (worker._train(out, work), finish(out, work)))
-    step = step_of(champion="0123")
-    run_stage(config, step, print)
-    ((read_config, read_step, _, _),) = read
-    assert (read_config, read_step) == (config, step) and read_step.key == step.key
-
-
-SENTENCE = 'ts=1 level=error step=stage2 msg="stage2: 3 samples do not fill one batch" rank=1'
-BAD_SHARD = 'ts=1 level=error step=stage2 msg="pairs and shards disagree about the split" rank=1'
-ARROW = 'ts=1 level=error step=stage2 msg="Invalid: no magic" rank=1 exception=ArrowInvalid'
-LOST = 'ts=2 level=error step=stage2 msg="Connection closed by peer" rank=0 exception=RuntimeError'
-BARE = 'ts=2 level=error step=stage2 msg="" rank=0 exception=AssertionError'
-TRACEBACK = ["Traceback (most recent call last):", '  File "x.py", line 1, in <module>', "    call()"]
-SLEEPER = "import os, sys, time; sys.stdout.write(f'rank {os.getpid()}\\n'); time.sleep(100)"  # one write a line
-BEFORE = "stage2: training ended with exit code 7 before the model was written: "
-
-
-@pytest.mark.parametrize("code", [0, -9])
-def test_an_unfinished_stage_is_not_published_and_keeps_its_checkpoints(config, ranks, code):
-    ranks(lambda _, work: (work / "checkpoints").mkdir(), code, ["a line"])
-    step = step_of()
-    with pytest.raises(HTCLError, match=rf"stage2: training ended with exit code {code} .*: a line"):
-        run_stage(config, step, print)
-    assert not ArtifactStore(config.workspace).published("stage2", step.key)
-    assert (Path(config.workspace) / "training" / f"stage2-{step.key}" / "checkpoints").is_dir()
-    assert list(Path(config.workspace).glob("artifacts/stage2/.*")) == []
 
 
 @pytest.mark.parametrize(
-    ("lines", "cause"),
+    ("script", "sentence"),
     [
-        ([*TRACEBACK, "RuntimeError: lost", LOST, SENTENCE, "[launcher] exits"], SENTENCE.split('"')[1]),
-        ([BAD_SHARD, LOST], "stage2: pairs and shards disagree about the split"),
-        ([ARROW, LOST, *TRACEBACK, "RuntimeError: lost"], BEFORE + "ArrowInvalid: Invalid: no magic (rank 1)"),
-        ([BARE], BEFORE + "AssertionError (rank 0)"),
+        (f"say({PEER!r}, *{TRACEBACK}, {SENTENCE!r}); os._exit(7)", "stage2: 3 samples do not fill one batch"),
+        (f"say(*{TRACEBACK}, {ARROW!r}, {PEER!r}); os._exit(7)", ended(7, "ArrowInvalid: no magic (rank 1 on host b)")),
+        (f"say(*{TRACEBACK}, 'the last line'); os._exit(7)", ended(7, "ValueError: one")),
         (
-            [*TRACEBACK, "pyarrow.lib.ArrowInvalid: no magic", "Time to load op: 1", "Loading: it", "[launcher] exits"],
-            BEFORE + "pyarrow.lib.ArrowInvalid: no magic",
+            "say('Warning: no traceback', 'the last line ', ''); os._exit(7)",
+            ended(7, f"its ranks on host {LOCAL} ended with exit code 7: the last line"),
         ),
-        (
-            [f"[rank1]: {line}" for line in [*TRACEBACK, "torch.OutOfMemoryError: CUDA", "    Error in frame"]],
-            BEFORE + "torch.OutOfMemoryError: CUDA",
-        ),
-        ([*TRACEBACK[:1], *TRACEBACK, "ValueError: one", "KeyError: 'two'", "Note: three"], BEFORE + "KeyError: 'two'"),
-        (["Warning: no traceback", "the last line ", ""], BEFORE + "the last line"),
-        ([""], BEFORE + "no output"),
+        (KILL, ended(-9, f"its ranks on host {LOCAL} ended with exit code -9: no output")),
+        ("say('a line')", ended(0, "nobody said why")),
     ],
 )
-def test_the_first_real_cause_is_named(config, ranks, lines, cause):
-    ranks(lambda *_: None, 7, lines)
-    with pytest.raises(HTCLError) as error:
-        run_stage(config, step_of(), print)
-    assert str(error.value) == cause
+def test_the_best_cause_is_named_when_no_model_is_published(failure, script, sentence):
+    assert failure(script) == sentence
+
+
+def test_interrupted_ranks_have_left_a_checkpoint(failure):
+    assert failure(f"say('a line'); os._exit({EXIT_INTERRUPTED})") == (
+        "stage2: interrupted; what is done is in a checkpoint, from which the next run goes on"
+    )
+
+
+def test_a_known_cause_is_named_though_the_ranks_could_still_save(failure):
+    script = f"say({SENTENCE!r}); os._exit({EXIT_INTERRUPTED})"
+    assert failure(script) == "stage2: 3 samples do not fill one batch"
+
+
+def test_the_agent_of_one_host_looks_for_a_port_and_gets_all_that_ranks_read(agents, config, job):
+    assert agents("rendezvous(); publish()") == []
+    got = job()
+    assert (got["ranks"], got["world_size"], got["master_addr"], got["master_port"]) == ([0, 1], 2, LOCAL, 0)
+    assert got["work"] == json.loads(json.dumps(describe(config, STEP)))
+
+
+def test_the_ranks_of_several_hosts_are_numbered_through_and_meet_at_the_first(agents, config, job):
+    first = "rendezvous(); until('beta.json'); until('gamma.json'); publish(); (folder / 'done').touch(); say('a')"
+    assert agents(alpha=first, beta="until('done')", gamma="until('done')") == ["a"]
+    jobs = [job(host) for host in ("alpha", "beta", "gamma")]
+    assert [job["ranks"] for job in jobs] == [[0, 1, 2], [3], [4, 5]]
+    assert [job["master_port"] for job in jobs] == [0, 123, 123]
+    assert {(job["world_size"], job["master_addr"]) for job in jobs} == {(6, "alpha")}
+    assert jobs[0]["work"] == jobs[1]["work"] == jobs[2]["work"] and jobs[0]["env"] == jobs[2]["env"]
+
+
+WAITS = f"until_closed(); say('closed ' + host); os._exit({EXIT_INTERRUPTED})"
 
 
 @pytest.mark.parametrize(
-    ("error", "line"),
+    ("ending", "sentence"),
     [
-        (HTCLError("3 samples"), 'msg="3 samples" rank=1'),
-        (ZeroDivisionError("by\nzero"), 'msg="by zero" rank=1 exception=ZeroDivisionError'),
+        ("say('failed'); os._exit(3)", ended(3, "its ranks on host alpha ended with exit code 3: failed")),
+        ("os._exit(137)", ended(137, "its ranks on host alpha ended with exit code 137: no output")),
+        (f"say({ARROW!r}); os._exit(1)", ended(1, "ArrowInvalid: no magic (rank 1 on host b)")),
     ],
 )
-def test_every_rank_logs_its_own_error_as_one_line(monkeypatch, capsys, error, line):
-    def fail(out, work):
-        raise error
-
-    monkeypatch.setattr(worker, "_train", fail)
-    monkeypatch.setattr(sys, "argv", ["worker", "--out", "o", "--work", "w"])
-    monkeypatch.setenv("RANK", "1")
-    with pytest.raises((SystemExit, ZeroDivisionError)) as raised:
-        worker.main()
-    assert raised.type is ZeroDivisionError or raised.value.code == 1
-    (printed,) = capsys.readouterr().err.splitlines()
-    assert printed.endswith(f"level=error step=training {line}")
+def test_when_the_ranks_of_one_host_fail_the_others_are_ended(agents, failure, ending, sentence):
+    first = f"rendezvous(); until('beta.json'); until('gamma.json'); {ending}"
+    assert failure(alpha=first, beta=WAITS, gamma=WAITS) == sentence
+    assert {"closed beta", "closed gamma"} <= set(agents.lines)
 
 
-def test_a_remote_workspace_has_its_checkpoints_in_a_folder_of_the_user_alone(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch.tempfile, "gettempdir", lambda: str(tmp_path))
-    folders = []
-    for workspace in ("s3://bucket/a", "s3://bucket/b"):
-        folders.append(launch._work_folder(config.model_copy(update={"workspace": workspace}), step_of()))
-    assert folders[0].is_dir() and folders[0] != folders[1]
-    own = tmp_path / f"htcl-training-{os.getuid()}"
-    assert own in folders[0].parents and own.stat().st_mode & 0o777 == 0o700
-    own.chmod(0o755)
-    with pytest.raises(HTCLError, match="is open to other users"):
-        launch._work_folder(config.model_copy(update={"workspace": "s3://bucket/a"}), step_of())
+def test_an_agent_that_does_not_end_is_killed(failure, job, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "STOP_SECONDS", 0.2 - 25)  # less the default grace
+    first = f"rendezvous(); until('beta.json'); say({SENTENCE!r}); os._exit(1)"
+    stays = "time.sleep(20); (folder / 'slept').touch()"
+    assert failure(alpha=first, beta=stays, gamma=WAITS) == "stage2: 3 samples do not fill one batch"
+    assert await_end([job("beta")["pid"]]) == [] and not (tmp_path / "slept").exists()
+
+
+def test_a_first_agent_that_dies_early_leaves_the_others_without_a_job(failure, tmp_path):
+    """That they got none is not the cause."""
+    first = "say('No module named htcl'); os._exit(1)"
+    why = "its ranks on host alpha ended with exit code 1: No module named htcl"
+    assert failure(alpha=first, beta=WAITS, gamma=WAITS) == ended(1, why)
+    assert not (tmp_path / "beta.json").exists()
+
+
+def test_a_host_that_ssh_does_not_reach_is_named(agents, failure):
+    """The others, who hear of it late or never, may say anything."""
+    first = f"until_closed(); rendezvous(); say({SENTENCE!r}); os._exit(1)"
+    assert failure(alpha=first, gamma=WAITS) == (
+        "stage2: the connection to host beta failed: ssh: connect to host beta port 22: Connection refused"
+    )
+    assert agents.lines.count(SENTENCE) == 1 and not any("rendezvous" in line for line in agents.lines)
+
+
+def test_exit_code_255_of_this_hosts_agent_is_no_lost_connection(failure):
+    why = f"its ranks on host {LOCAL} ended with exit code 255: no output"
+    assert failure("os._exit(255)") == ended(255, why)
+
+
+def test_a_stalled_rank_ends_the_run_and_is_named(agents, failure):
+    pulses = """
+        def pulse():
+            alive = "ts=1 level=info step=training msg=alive rank={} host={} pid=1 global_step=4 phase={} part=0"
+            while True:
+                say(alive.format(0, "a", "exchange"), alive.format(1, "b", "data"))
+                time.sleep(0.05)
+
+        say("a line")
+        threading.Thread(target=pulse, daemon=True).start()
+        until_closed()
+        os._exit(75)
+    """
+    sentence = failure(pulses, stall=1)
+    assert sentence.startswith("stage2: rank 1 on host b ") and "after step 4 in data; training.coll" in sentence
+    assert agents.lines == ["a line"]
+
+
+def test_an_error_of_the_reader_ends_the_ranks(agents, job):
+    def on_line(line):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        agents(on_line=on_line, alpha="rendezvous(); until('beta.json'); say('a line')", beta=WAITS, gamma=WAITS)
+    assert await_end([job("beta")["pid"]]) == []
+
+
+def test_ranks_anywhere_get_the_variables_that_they_need_and_no_others(agents, job, monkeypatch):
+    needed = {
+        "AWS_REGION": "eu",
+        "HTCL_X": "a b",
+        "NCCL_DEBUG": "INFO",
+        "MLFLOW_TRACKING_URI": "http://x",
+        "TMPDIR": "/t",
+    }
+    for name, value in {**needed, "HOME_TOKEN": "secret", "XAWS_KEY": "secret"}.items():
+        monkeypatch.setenv(name, value)
+    agents(alpha="rendezvous(); publish()", beta="", gamma="")
+    env = job("beta")["env"]
+    assert needed.items() <= env.items() and env["TOKENIZERS_PARALLELISM"] == "false"
+    assert env["PATH"] == f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    assert "secret" not in env.values() and not env.keys() & {"HOME", "HOME_TOKEN", "XAWS_KEY", "REACHED", "USER"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux tells a child of its parent's death")
 def test_the_ranks_of_a_parent_that_is_killed_end_too(config, tmp_path):
-    (tmp_path / "sleeper.py").write_text(SLEEPER)
-    command = launch._command(config, tmp_path, tmp_path, 29500)
-    command[command.index("htcl.training.worker")] = "sleeper"
-    script = "import sys; from htcl.processes import run_process\n"
-    script += "run_process(sys.argv[1:], lambda line: print(line, flush=True))"
-    parent = subprocess.Popen(
-        [sys.executable, "-c", script, *command],
-        env={**os.environ, **launch._environment(config)},
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    pids = []
-    while len(pids) < 2:
-        words = parent.stdout.readline().split()
-        assert words, "the launcher ended"
-        pids += [int(words[1])] if words[0] == "rank" else []
+    rank = "import os, sys, time; sys.stdout.write(f'pid {os.getpid()}\\n'); time.sleep(50)"
+    agent = f"from htcl.training import agent; agent.WORKER = ['-u', '-c', {rank!r}]; agent.main()"
+    script = f"""
+        import json, sys
+        from htcl.artifacts import Recipe
+        from htcl.config_file import validate_config
+        from htcl.plan import Step
+        from htcl.training import hosts, launch
+        hosts.AGENT = ["-u", "-c", {agent!r}]
+        step = Step("stage2", Recipe("stage2", 1, {{}}, {{}}), False, "")
+        launch.run_stage(validate_config(json.loads(sys.argv[1]), "test"), step, lambda line: print(line, flush=True))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), config.model_dump_json()]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    pids = [int(parent.stdout.readline().rpartition("pid ")[2]) for _ in range(2)]
     assert all(alive(pid) for pid in pids)
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
@@ -201,12 +308,16 @@ def test_the_ranks_of_a_parent_that_is_killed_end_too(config, tmp_path):
 
 
 def test_model_card_says_what_the_model_was_made_from(config, tmp_path):
-    records = [{"step": 10, "loss": 2.5}, {"step": 20, "loss": 1.25}]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    step = step_of(stage1="abc", pairs="def")
-    write_model_card(tmp_path, config, step, samples=17, steps=20)
+    write_metrics(tmp_path, [{"step": 10, "loss": 2.5}, {"step": 20, "loss": 1.25}])
+    step = Step("stage2", Recipe("stage2", 1, {}, {"stage1": "abc", "pairs": "def"}), False, "")
+    schedule = SimpleNamespace(samples=SimpleNamespace(songs=range(17)), total_steps=20, batch_size=4)
+    write_model_card(tmp_path, config, step, schedule, [])
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: htcl\n") and "# HTCL stage2: Llibre de música" in card
-    for line in ("| made from | stage1 abc, pairs def |", "| last logged loss | 1.2500 |", "| steps | 20 |"):
+    for line in (
+        "| made from | stage1 abc, pairs def |",
+        "| last logged loss | 1.2500 |",
+        "| steps | 20, of 4 samples |",
+    ):
         assert line in card
     assert f"| artifact key | {step.key} |" in card

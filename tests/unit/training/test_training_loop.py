@@ -1,29 +1,16 @@
-"""The parts of the loop: what goes to the device, what is logged, which checkpoints stay, which precision is where."""
+"""The parts of the loop: what it reads, what it hands to DeepSpeed, which precision is where."""
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from htcl.artifacts import ArtifactStore
+from htcl.errors import HTCLError
 from htcl.training import loop
-from htcl.training.loop import mean_over_ranks, prune_checkpoints, to_device
-
-
-def test_every_tensor_of_a_batch_is_moved():
-    batch = ({"input_features": torch.zeros(2, 3), "more": [torch.zeros(4), "x"]}, torch.zeros(2, 1, dtype=torch.int64))
-    inputs, rows = to_device(batch, "meta")
-    assert inputs["input_features"].is_meta and inputs["more"][0].is_meta and rows.is_meta
-    assert inputs["more"][1] == "x"
-
-
-def test_a_batch_keeps_values_and_types(songs):
-    inputs = songs.inputs(torch.arange(3).numpy())
-    moved = to_device(inputs, "cpu")
-    assert moved.keys() == inputs.keys()
-    for name, tensor in inputs.items():
-        torch.testing.assert_close(moved[name], tensor, rtol=0, atol=0)
+from htcl.training.metrics import check_finite, mean_over_ranks
 
 
 def test_a_logged_figure_is_the_mean_over_ranks(monkeypatch):
@@ -32,24 +19,6 @@ def test_a_logged_figure_is_the_mean_over_ranks(monkeypatch):
     monkeypatch.setattr(loop.dist, "get_world_size", lambda: 2)
     figures = {"loss": torch.tensor(1.0, requires_grad=True), "term": torch.tensor(2.0, dtype=torch.bfloat16)}
     assert mean_over_ranks(figures) == {"loss": 2.0, "term": 4.5}
-
-
-@pytest.mark.parametrize(
-    ("there", "step", "kept"),
-    [
-        ([10], 10, [10]),
-        ([10, 20, 30], 30, [20, 30]),
-        ([5, 9, 100], 100, [9, 100]),  # by number, not by name
-        ([10, 20, 25, 30], 25, [20, 25]),  # 30 was being written when an earlier run died
-    ],
-)
-def test_the_newest_two_checkpoints_are_kept(tmp_path, there, step, kept):
-    for number in there:
-        (tmp_path / f"step-{number}").mkdir()
-        (tmp_path / f"step-{number}" / "part").write_text("")
-    (tmp_path / "latest").write_text(f"step-{step}")
-    prune_checkpoints(tmp_path, step)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["latest", *(f"step-{n}" for n in kept)])
 
 
 @pytest.fixture
@@ -61,22 +30,31 @@ def alone(monkeypatch):
     monkeypatch.setattr(loop, "check_shared_storage", lambda work: None)
 
 
-def test_epochs_come_from_the_recipe_and_text_fields_from_the_model(project, tiny_model, processor, alone, monkeypatch):
+def test_epochs_come_from_the_recipe_and_text_fields_from_the_model(project, processor, alone):
     """A fine-tune has fewer epochs than the stage, and reads the fields that its champion was trained on."""
     config, step = project("recipe", {}, {"epochs": 16})
     section = {**step.recipe.section, "stage1": {**step.recipe.section["stage1"], "epochs": 2}}
     processor.text_fields = ["genre", "title"]
-    seen = []
-    monkeypatch.setattr(loop, "_initial_model", lambda *_: (tiny_model(), processor))
-    monkeypatch.setattr(loop, "_engine", lambda *_: None)
-    monkeypatch.setattr(
-        loop, "_run", lambda config, step, engine, schedule, songs, work: seen.append((schedule, songs))
-    )
-    monkeypatch.setattr(loop, "_save", lambda *_: None)
-    loop.train(config, replace(step, recipe=replace(step.recipe, section=section)), Path("out"), Path("work"))
-    ((schedule, songs),) = seen
-    assert (schedule.epochs, schedule.total_steps) == (2, 6)
-    assert songs._fields == ["genre", "title"]
+    step = replace(step, recipe=replace(step.recipe, section=section))
+    loader = loop._loader(config, step, config.stage1, ArtifactStore(config.workspace), processor)
+    assert (loader.schedule.epochs, loader.schedule.total_steps) == (2, 6)
+    assert loader.songs._fields == ["genre", "title"]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "batch", "sentence"),
+    [
+        (1, 13, "stage1: 12 samples do not fill one batch; lower stage1.global_batch_size"),
+        (3, 4, "stage1.global_batch_size = 4 is not a multiple of the 3 ranks"),
+    ],
+)
+def test_a_batch_that_cannot_be_filled_or_shared_out_is_named(
+    project, processor, alone, monkeypatch, ranks, batch, sentence
+):
+    config, step = project("batch", {"processes": 1}, {"global_batch_size": batch})
+    monkeypatch.setattr(loop.dist, "get_world_size", lambda: ranks)
+    with pytest.raises(HTCLError, match=sentence):
+        loop._loader(config, step, config.stage1, ArtifactStore(config.workspace), processor)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
@@ -87,13 +65,41 @@ def test_precision_is_that_of_the_forward_and_not_of_the_weights(
     handed = []
     monkeypatch.setattr(loop.deepspeed, "initialize", lambda **arguments: (handed.append(arguments), None))
     model = tiny_model()
-    loop._engine(config, config.stage1, model, 10)
+    loop.start_engine(config, config.stage1, model, 10)
     seen = []
     model.audio_mlp.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    rows = torch.arange(3)[:, None]
-    handed[0]["model"](songs.inputs(rows.flatten().numpy()), rows)
+    rows = np.arange(3)
+    handed[0]["model"]([songs.inputs(rows, songs.mels(rows))])
     assert seen == [dtype]
     assert "bf16" not in handed[0]["config"] and {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_settings_of_deepspeed_are_passed_on_beside_ours(project, tiny_model, alone, monkeypatch):
+    further = {"zero_optimization": {"overlap_comm": True}, "communication_data_type": "fp32"}
+    config, _ = project("further", {"zero_stage": 2, "deepspeed": further, "gradient_clipping": 0.5}, {})
+    handed = {}
+    monkeypatch.setattr(loop.deepspeed, "initialize", lambda **arguments: (handed.update(arguments), None))
+    loop.start_engine(config, config.stage1, tiny_model(), 10)
+    settings = handed["config"]
+    assert settings["zero_optimization"] == {"overlap_comm": True, "stage": 2}
+    assert settings["communication_data_type"] == "fp32" and settings["gradient_clipping"] == 0.5
+    loop.start_engine(config, config.stage1, tiny_model(reference_parity=True), 10)
+    assert handed["config"]["gradient_clipping"] == 0
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_activation_checkpointing_computes_layers_again(project, tiny_model, songs, alone, monkeypatch, checkpointing):
+    config, _ = project("checkpointing", {"activation_checkpointing": checkpointing}, {"dropout": 0.2})
+    handed = {}
+    monkeypatch.setattr(loop.deepspeed, "initialize", lambda **arguments: (handed.update(arguments), None))
+    model = tiny_model()
+    loop.start_engine(config, config.stage1, model, 10)
+    model.train()
+    calls = []
+    model.audio_model.transformer_encoder.layers[0].linear1.register_forward_hook(lambda *_: calls.append(1))
+    rows = np.arange(3)
+    handed["model"]([songs.inputs(rows, songs.mels(rows))])[0].sum().backward()
+    assert len(calls) == 1 + checkpointing
 
 
 @pytest.mark.parametrize(
@@ -109,7 +115,7 @@ def test_learning_rates_follow_the_schedule(project, tiny_model, alone, monkeypa
     config, _ = project("schedule", {}, section)
     handed = {}
     monkeypatch.setattr(loop.deepspeed, "initialize", lambda **arguments: (handed.update(arguments), None))
-    loop._engine(config, config.stage1, tiny_model(), 5)
+    loop.start_engine(config, config.stage1, tiny_model(), 5)
     optimizer = handed["optimizer"]
     schedule = handed["lr_scheduler"](optimizer)
     seen = []
@@ -121,3 +127,10 @@ def test_learning_rates_follow_the_schedule(project, tiny_model, alone, monkeypa
     for step, rate in zip(seen, rates, strict=True):
         wanted = [rate * peaks.get(group["name"], config.stage1.head_lr) for group in optimizer.param_groups]
         assert step == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_run_that_has_lost_its_weights_ends_before_it_spoils_a_checkpoint(loss):
+    check_finite(3, {"loss": 1.5})
+    with pytest.raises(HTCLError, match=rf"the loss is {loss} at step 3; lower the learning rates"):
+        check_finite(3, {"loss": loss})

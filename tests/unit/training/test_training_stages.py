@@ -1,14 +1,12 @@
-"""How a stage turns a model into parameter groups and a loss."""
+"""How a stage builds its model and its parameter groups."""
 
-import numpy as np
 import pytest
 import torch
 
 from htcl.config import StageConfig
 from htcl.config_file import validate_config
 from htcl.errors import HTCLError
-from htcl.training.losses import stage1_loss, stage2_loss
-from htcl.training.stages import StageModule, logit_scales, new_stage1, parameter_groups, text_encoder_folder
+from htcl.training.stages import logit_scales, new_stage1, parameter_groups, text_encoder_folder
 
 RATES = {"text_encoder_lr": 1e-5, "audio_encoder_lr": 2e-4, "head_lr": 3e-3}
 
@@ -44,112 +42,6 @@ def test_rate_zero_freezes_and_a_later_stage_thaws(tiny_model):
     assert frozen == {name for name, _ in model.named_parameters() if name.startswith("text_model.")}
     parameter_groups(model, StageConfig(**RATES))
     assert all(parameter.requires_grad for parameter in model.parameters())
-
-
-@pytest.fixture
-def count_texts(monkeypatch):
-    """Make a model count the songs whose text it encodes."""
-
-    def counted(model):
-        asked, encode = [], model.pooled_text
-
-        def count(input_ids, *rest):
-            asked.append(len(input_ids))
-            return encode(input_ids, *rest)
-
-        monkeypatch.setattr(model, "pooled_text", count)
-        return asked
-
-    return counted
-
-
-def inputs_of(songs, rows):
-    return songs.inputs(rows.T.ravel()), torch.from_numpy(rows)
-
-
-def test_frozen_text_is_encoded_once_a_song_and_equals_the_unfrozen(tiny_model, songs, count_texts):
-    model = tiny_model(2, projection_dropout=0.0).eval()
-    batches = [np.array(rows) for rows in ([[0, 1], [2, 0]], [[2, 3], [1, 4]], [[0, 3], [4, 2]])]
-    expected = [StageModule(model)(*inputs_of(songs, rows))[0] for rows in batches]
-    model.train()
-    model.audio_model.eval()
-    parameter_groups(model, StageConfig(**RATES | {"text_encoder_lr": 0}))
-    module, asked = StageModule(model), count_texts(model)
-    losses = [module(*inputs_of(songs, rows))[0] for rows in batches]
-    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
-    assert asked == [4, 2]  # song 0 twice in the first batch, nothing new in the last
-    losses[2].backward()
-    assert all(parameter.grad is None for parameter in model.text_model.parameters())
-    assert all(parameter.grad is not None for parameter in model.text_mlp.parameters())
-
-
-def test_text_that_is_trained_is_encoded_every_time(tiny_model, songs, count_texts):
-    model = tiny_model()
-    parameter_groups(model, StageConfig(**RATES))
-    module, asked = StageModule(model), count_texts(model)
-    for _ in range(2):
-        module(*inputs_of(songs, np.array([[0], [1], [2]])))
-    assert asked == [3, 3]
-
-
-def test_known_texts_are_bounded(tiny_model, songs, count_texts, monkeypatch):
-    monkeypatch.setattr("htcl.training.stages.FROZEN_TEXTS", 2)
-    model = tiny_model().eval()
-    parameter_groups(model, StageConfig(**RATES | {"text_encoder_lr": 0}))
-    module, asked = StageModule(model), count_texts(model)
-    rows = [np.array([[0], [1]]), np.array([[1], [2]]), np.array([[2], [3]])]
-    for part in rows:
-        module(*inputs_of(songs, part))
-    assert asked == [2, 1, 2]
-
-
-def test_stage_1_is_the_loss_of_audio_and_text(tiny_model, songs):
-    model = tiny_model().eval()
-    inputs, rows = inputs_of(songs, np.array([[3], [0], [7]]))
-    text = {"attention_mask": inputs["text_attention_mask"], "token_type_ids": inputs["token_type_ids"]}
-    expected, _ = stage1_loss(
-        model.get_audio_features(inputs["input_features"], inputs["attention_mask"]),
-        model.get_text_features(inputs["input_ids"], **text),
-        model.tau,
-    )
-    loss, terms = StageModule(model)(inputs, rows)
-    torch.testing.assert_close(loss, expected)
-    assert set(terms) == {"audio_text"}
-
-
-@pytest.mark.parametrize("parity", [False, True])
-def test_stage_2_pairs_anchors_with_their_positives(tiny_model, songs, parity):
-    """Under parity a song that stands in the batch twice is a negative of itself, as in the authors' code."""
-    model = tiny_model(2, reference_parity=parity).eval()
-    pairs = np.array([[3, 0], [5, 1], [3, 6]])
-    inputs, rows = inputs_of(songs, pairs)
-    output = model(**inputs)
-    halves = [(view[:3], view[3:]) for view in output.to_tuple()]
-    ids = None if parity else (rows[:, 0], rows[:, 1])
-    expected, _ = stage2_loss(*halves, model.temperatures, song_ids=ids, clamp=not parity)
-    loss, terms = StageModule(model)(inputs, rows)
-    torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(loss, sum(terms.values()))
-    without, _ = stage2_loss(*halves, model.temperatures, clamp=not parity)
-    assert torch.isclose(loss, without).item() is parity
-
-
-@pytest.mark.parametrize("stage", [1, 2])
-def test_bf16_computes_embeddings_in_bfloat16_and_all_else_in_float32(tiny_model, songs, stage):
-    model = tiny_model(stage).eval()
-    batch = inputs_of(songs, np.array([[3, 0], [5, 1], [4, 6]])[:, :stage])
-    plain, _ = StageModule(model)(*batch)
-    seen = []
-    for head in (model.audio_mlp, model.text_mlp):
-        head.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    loss, terms = StageModule(model, bf16=True)(*batch)
-    loss.backward()
-    assert seen == [torch.bfloat16, torch.bfloat16]
-    assert {tensor.dtype for tensor in (loss, *terms.values())} == {torch.float32}
-    torch.testing.assert_close(loss, plain, rtol=0.02, atol=0)
-    assert loss != plain
-    for parameter in model.parameters():
-        assert parameter.dtype == torch.float32 and (parameter.grad is None or parameter.grad.dtype == torch.float32)
 
 
 def test_logit_scales_are_named(tiny_model):

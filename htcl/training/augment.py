@@ -1,0 +1,43 @@
+"""Augmentation of texts and log-mels; off unless the configuration says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+
+def song_generator(seed: int, step: int, row: int) -> np.random.Generator:
+    """Random numbers of one song in one step: the same on any rank and in a resumed run."""
+    return np.random.default_rng([seed, step, row])
+
+
+def drop_fields(fields: Sequence[str], rate: float, generator: np.random.Generator) -> list[str]:
+    """Leave out each metadata field with probability `rate`, so that no single one is relied on; one always stays.
+
+    Args:
+        fields: columns that the song has a text for, in order; at least one.
+        rate: probability.
+        generator: of the song.
+    """
+    kept = generator.random(len(fields)) >= rate
+    if not kept.any():
+        kept[generator.integers(len(fields))] = True
+    return [field for field, keep in zip(fields, kept, strict=True) if keep]
+
+
+def mask_bands(features: Tensor, time_ratio: float, frequency_ratio: float, generator: np.random.Generator) -> None:
+    """Set one band of frames and one of mels to 0, the mean, in place (SpecAugment; Park et al. 2019).
+
+    Args:
+        features: one song's normalised log-mel [frames, n_mels], without padding.
+        time_ratio: greatest share of the frames that is masked.
+        frequency_ratio: greatest share of the mels that is masked.
+        generator: of the song.
+    """
+    for axis, ratio in ((0, time_ratio), (1, frequency_ratio)):
+        size = features.shape[axis]
+        width = int(generator.integers(int(ratio * size) + 1))
+        start = int(generator.integers(size - width + 1))
+        features.narrow(axis, start, width).zero_()

@@ -1,0 +1,68 @@
+"""What the ranks say of themselves, and which of them holds up the others."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from htcl.training.agent import SILENCE_SECONDS
+from htcl.training.liveness import PATIENCE, SAVE, Place
+
+
+@dataclass
+class _Rank:
+    host: str
+    place: Place
+    since: float
+    heard: float
+    started: bool = False
+
+
+class Pulses:
+    """The places of all ranks, as they were last heard of.
+
+    Args:
+        stall_seconds: a rank that is silent, or stays in one phase of a step, for longer counts as stalled.
+        hosts: host of each rank, by which those are named that are never heard of.
+    """
+
+    def __init__(self, stall_seconds: float, hosts: Sequence[str]) -> None:
+        self._stall_seconds = stall_seconds
+        now = time.monotonic()
+        self._ranks = {rank: _Rank(host, Place(0, "start"), now, now) for rank, host in enumerate(hosts)}
+        self._lock = threading.Lock()
+
+    def note(self, fields: Mapping[str, str]) -> None:
+        """Take in a pulse: its rank, host, global_step, phase and part."""
+        rank, place = int(fields["rank"]), Place(int(fields["global_step"]), fields["phase"], int(fields["part"]))
+        now = time.monotonic()
+        with self._lock:
+            known = self._ranks[rank]
+            since = known.since if known.place == place else now
+            self._ranks[rank] = _Rank(fields["host"], place, since, now, started=True)
+
+    def stalled(self) -> str | None:
+        """A sentence that names the rank that the others wait for, once one of them has waited too long."""
+        now = time.monotonic()
+        with self._lock:
+            # Once the model is being saved, ranks that have nothing to save are rightly silent.
+            ranks = {r: each for r, each in self._ranks.items() if r == 0 or each.place.phase != SAVE}
+            if not any(self._is_stuck(each, now) for each in ranks.values()):
+                return None
+            # A silent rank explains the waiting of the others, else the one that is furthest behind does.
+            silence = min(SILENCE_SECONDS, self._stall_seconds)
+            silent = {r: each for r, each in ranks.items() if now - each.heard > silence}
+            rank, found = min((silent or ranks).items(), key=lambda item: (item[1].place.progress, item[0]))
+        seconds = now - (found.heard if rank in silent else found.since)
+        what = "is silent" if rank in silent else "does not get on"
+        return (
+            f"rank {rank} on host {found.host} {what} for {seconds:.0f} s, {found.place}; "
+            f"training.collective_timeout_seconds = {self._stall_seconds:g} bounds that"
+        )
+
+    def _is_stuck(self, rank: _Rank, now: float) -> bool:
+        waiting = now - rank.since > self._stall_seconds * rank.place.patience
+        # Python and its libraries take their time to load before the first pulse.
+        return waiting or now - rank.heard > self._stall_seconds * (1 if rank.started else PATIENCE)
