@@ -1,0 +1,159 @@
+"""Training on two hosts over ssh: the weights of one host, and every fault ends both and is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from htcl.artifacts import ArtifactStore
+from htcl.config import PipelineConfig
+from htcl.config_file import save_config
+from htcl.logs import parse_line
+from htcl.plan import plan
+from htcl.training.launch import run_stage
+from tests.multinode.hosts import TwoHosts, two_hosts, why_not
+from tests.unit.test_processes import await_end
+from tests.unit.training.conftest import Project, make_project
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+
+STAGE1 = {"epochs": 10, "dropout": 0.05}
+STAGE2 = {"epochs": 3, "dropout": 0.05}
+TRAINING = {"processes": 2, "collective_timeout_seconds": 8, "checkpoint_every_steps": 10}
+RANK, AGENT = "htcl.training.worker", "htcl.training.agent"
+
+DRIVER = """
+import sys
+from htcl.config_file import load_config
+from htcl.errors import HTCLError
+from htcl.plan import plan
+from htcl.training.launch import run_stage
+
+for stage in sys.argv[2:]:
+    config = load_config(sys.argv[1])
+    try:
+        run_stage(config, plan(config)[stage], lambda line: print(line, flush=True))
+    except HTCLError as error:
+        sys.exit(f"failed: {error}")
+"""
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
+    with two_hosts(tmp_path_factory.mktemp("hosts") / "two") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+def on_hosts(project: Project, hosts: TwoHosts, name: str, training: dict[str, object] = TRAINING) -> Path:
+    """A new workspace and the path of its configuration with the hostfile."""
+    config, _ = project(name, {**training, "hostfile": str(hosts.hostfile)}, STAGE1, STAGE2)
+    return save_config(config, Path(config.workspace) / "config.yaml")
+
+
+def weights(config: PipelineConfig, stage: str) -> dict[str, torch.Tensor]:
+    return load_file(ArtifactStore(config.workspace).fetch(stage, plan(config)[stage].key) / "model.safetensors")
+
+
+def read(process: subprocess.Popen[str], at_step: int = -1, act: Callable[[], None] = lambda: None) -> list[str]:
+    """All lines of a run; `act` is called once when it has logged a step."""
+    lines = []
+    assert process.stdout
+    for line in process.stdout:
+        lines.append(line.rstrip())
+        logged = parse_line(line)
+        if logged and logged.message == "step" and int(logged.fields["global_step"]) == at_step:
+            act()
+    process.wait(60)
+    return lines
+
+
+def test_two_hosts_end_with_the_weights_of_one(project: Project, hosts: TwoHosts) -> None:
+    path = on_hosts(project, hosts, "two")
+    lines = read(hosts.start(DRIVER, str(path), "stage1", "stage2"))
+    config, _ = project("one", TRAINING, STAGE1, STAGE2)
+    for stage in ("stage1", "stage2"):
+        run_stage(config, plan(config)[stage], lambda line: None)
+        there = config.model_copy(update={"workspace": str(Path(config.workspace).parent / "two")})
+        found, expected = weights(there, stage), weights(config, stage)
+        assert found.keys() == expected.keys(), lines[-5:]
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items()), stage
+    assert hosts.pids(AGENT) == [] and hosts.pids(RANK) == []
+
+
+def test_a_rank_that_dies_is_named_with_its_host(project: Project, hosts: TwoHosts) -> None:
+    process = hosts.start(DRIVER, str(on_hosts(project, hosts, "dead")), "stage1")
+    ranks: list[int] = []
+
+    def kill() -> None:
+        ranks.extend(hosts.pids(RANK))
+        os.kill(hosts.pids(RANK, host=1)[0], signal.SIGKILL)
+
+    lines = read(process, 2, kill)
+    assert lines[-1] == "failed: stage1: rank 1 on host node1 was killed by SIGKILL"
+    assert len(ranks) == 2 and await_end(ranks, 10) == []
+
+
+def test_a_rank_that_hangs_is_named_with_its_host(project: Project, hosts: TwoHosts) -> None:
+    process = hosts.start(DRIVER, str(on_hosts(project, hosts, "hung")), "stage1")
+    ranks: list[int] = []
+
+    def stop() -> None:
+        ranks.extend(hosts.pids(RANK))
+        os.kill(hosts.pids(RANK, host=1)[0], signal.SIGSTOP)
+
+    lines = read(process, 2, stop)
+    assert lines[-1].startswith("failed: stage1: rank 1 on host node1 is silent for")
+    assert len(ranks) == 2 and await_end(ranks, 10) == []
+
+
+def test_a_dead_launcher_takes_all_ranks_with_it(project: Project, hosts: TwoHosts) -> None:
+    process = hosts.start(DRIVER, str(on_hosts(project, hosts, "launcher")), "stage1")
+    started: list[int] = []
+
+    def kill() -> None:
+        started.extend([*hosts.pids(RANK), *hosts.pids(AGENT)])
+        process.kill()
+
+    read(process, 2, kill)
+    assert len(started) >= 4 and await_end(started, 40) == []
+
+
+def test_a_cut_network_ends_both_hosts_and_names_the_lost_one(project: Project, hosts: TwoHosts) -> None:
+    process = hosts.start(DRIVER, str(on_hosts(project, hosts, "cut")), "stage1")
+    started: list[int] = []
+
+    def cut() -> None:
+        started.extend([*hosts.pids(RANK), *hosts.pids(AGENT)])
+        hosts.cut()
+
+    try:
+        lines = read(process, 2, cut)
+        assert "node1" in lines[-1] and lines[-1].startswith("failed: stage1: "), lines[-5:]
+        assert len(started) >= 4 and await_end(started, 60) == []
+    finally:
+        hosts.mend()
+
+
+def test_a_workspace_that_is_not_shared_is_named_before_step_0(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config, _ = project("private", {**TRAINING}, STAGE1, STAGE2)
+    folder = tmp_path_factory.mktemp("private") / "two"
+    with two_hosts(folder, hidden=Path(config.workspace)) as hosts:
+        training = config.training.model_copy(update={"hostfile": str(hosts.hostfile)})
+        path = save_config(config.model_copy(update={"training": training}), folder / "config.yaml")
+        lines = read(hosts.start(DRIVER, str(path), "stage1"))
+    assert lines[-1].startswith("failed: stage1: the workspace is not shared: node1 does not see"), lines[-5:]
+    assert not any("msg=training" in line for line in lines)
