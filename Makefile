@@ -4,13 +4,17 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 STAMP := .venv/.ready
 
 help: ## list the targets
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## virtual environment, pinned packages, a JRE and g++ where they are missing
 
 $(STAMP): pyproject.toml constraints.txt infra/setup.sh
 	bash infra/setup.sh
 	@touch $@
+
+setup-hosts: ## what the tests on two hosts need beside root: sshd and ip (apt)
+	command -v ip >/dev/null && test -x /usr/sbin/sshd || \
+		{ apt-get update -q && apt-get install -y -q --no-install-recommends openssh-server iproute2; }
 
 demo: $(STAMP) ## generate a small world and run the whole pipeline on it
 	htcl demo
@@ -33,7 +37,16 @@ format: $(STAMP) ## let ruff mend and format
 evidence: $(STAMP) ## train on a fresh generated world; stage 2 must beat stage 1 and keep its semantics
 	python -m pytest -m evidence -s tests/integration/test_evidence.py
 
+ablation: $(STAMP) ## train every option of the recipe on a generated world and print what it changes
+	python -m tests.benchmarks.ablation
+
+golden: $(STAMP) ## write the golden losses anew, where a change is meant to change them
+	HTCL_GOLDEN=write python -m pytest tests/integration/test_golden_loss.py
+
 CONCERT := ../shared/data/concert
+
+bench-train: $(STAMP) ## what training costs beside its arithmetic, as a table (pairs of CONCERT's log where it is there)
+	python -m tests.benchmarks.bench_train $(if $(wildcard $(CONCERT)/interactions),--log $(CONCERT)/interactions)
 
 concert: $(STAMP) ## run the pipeline on the concert data (CONCERT=FOLDER where it does not lie beside the checkout)
 	htcl run tests/integration/concert.yaml --set catalog.path=$(abspath $(CONCERT))/catalog.jsonl \
@@ -49,4 +62,4 @@ constraints: $(STAMP) ## write the installed versions into constraints.txt
 clean: ## delete the environment, caches and workspace
 	rm -rf .venv workspace .pytest_cache .mypy_cache .ruff_cache .hypothesis htcl.egg-info
 
-.PHONY: help setup demo test test-fast lint format evidence concert serve constraints clean
+.PHONY: help setup setup-hosts demo test test-fast lint format evidence ablation golden bench-train concert serve constraints clean
