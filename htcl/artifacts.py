@@ -106,12 +106,16 @@ class ArtifactStore:
         return cache
 
     @contextlib.contextmanager
-    def create(self, recipe: Recipe) -> Iterator[Draft]:
+    def create(self, recipe: Recipe, started: float | None = None) -> Iterator[Draft]:
         """Fill a folder aside; when the block ends without an error the artifact is published.
 
         Two makers of one key do no harm: what was published first stays.
+
+        Args:
+            recipe: what it is made from.
+            started: `time.monotonic()` at which the making began, where that was before this block.
         """
-        started = time.monotonic()
+        started = time.monotonic() if started is None else started
         target = self.uri(recipe.kind, recipe.key)
         aside = self._aside(target)
         try:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+class Stage(StrEnum):
+    """The stages of training."""
+
+    STAGE1 = "stage1"
+    STAGE2 = "stage2"
+
 
 DEMO_ROOT = Path("workspace/demo")
 CONFIG_VARIABLE = "HTCL_CONFIG"
@@ -67,6 +76,23 @@ def demo(
 def run(config: ConfigArgument, override: SetOption = []) -> None:  # noqa: B006  (typer copies it)
     """Run the whole pipeline; steps whose inputs and settings did not change are skipped."""
     _run(config, override)
+
+
+@app.command()
+def train(
+    config: ConfigArgument,
+    stage: Annotated[Stage, typer.Argument(help="what to train")],
+    override: SetOption = [],  # noqa: B006
+) -> None:
+    """Train a stage as one rank that a scheduler has placed (Slurm, Kubernetes), by RANK, WORLD_SIZE, MASTER_ADDR.
+
+    Ends with code 75 after SIGTERM: what is done is in a checkpoint, and the job wants to be started again.
+    """
+    from htcl.logs import setup_logging
+    from htcl.training.worker import train_as_rank
+
+    setup_logging()
+    sys.exit(train_as_rank(load_config(config, override), stage.value))
 
 
 @app.command()
@@ -116,6 +142,41 @@ def similar(
     show_found(f"songs like {about.title} by {about.artist} ({track_id})", found)
 
 
+@app.command()
+def import_reference(
+    checkpoint: Annotated[Path, typer.Argument(help="published checkpoint of stage 1 or 2", metavar="FILE.pth")],
+    folder: Annotated[Path, typer.Argument(help="new model folder", metavar="OUT")],
+    audio_heads: Annotated[int, typer.Option(min=1, help="attention heads, which no weight tells")] = 12,
+    text_heads: Annotated[int, typer.Option(min=1, help="likewise, of the text encoder")] = 12,
+    tokenizer: Annotated[str | None, typer.Option(help="folder or hub name of the text encoder's tokenizer")] = None,
+) -> None:
+    """Turn a checkpoint of the authors' code into a model folder for from_pretrained."""
+    from htcl.logs import quiet_libraries
+    from htcl.models import reference
+
+    quiet_libraries()
+    config = reference.import_reference(
+        checkpoint, folder, audio_heads=audio_heads, text_heads=text_heads, tokenizer=tokenizer
+    )
+    typer.echo(f"stage {config.stage} model of {checkpoint.name}: {folder}")
+    if tokenizer is None:
+        typer.echo(f"it has no tokenizer: {folder / 'README.md'} says how to add it, or import with --tokenizer FOLDER")
+
+
+@app.command()
+def export_reference(
+    folder: Annotated[Path, typer.Argument(help="model folder", metavar="FOLDER")],
+    checkpoint: Annotated[Path, typer.Argument(help="new file", metavar="FILE.pth")],
+) -> None:
+    """Turn a model folder into a checkpoint that the authors' code loads."""
+    from htcl.logs import quiet_libraries
+    from htcl.models import reference
+
+    quiet_libraries()
+    reference.export_reference(folder, checkpoint)
+    typer.echo(f"checkpoint of {folder}: {checkpoint}")
+
+
 def _run(path: Path, overrides: list[str]) -> None:
     """Start the flow as a process of its own and show what came out."""
     from htcl.plan import raw_inputs
@@ -133,7 +194,7 @@ def _run(path: Path, overrides: list[str]) -> None:
         lambda line: print(line, flush=True),
         env=_flow_environment(),
         cwd=_checkout(),
-        grace_seconds=OUTER_GRACE_SECONDS,
+        grace_seconds=max(OUTER_GRACE_SECONDS, config.training.grace_seconds + 5.0),
     )
     if code:
         reasons = [line.removeprefix(FAILED_PREFIX) for line in tail if line.startswith(FAILED_PREFIX)]

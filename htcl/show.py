@@ -10,7 +10,7 @@ from rich.table import Table
 from htcl.artifacts import ArtifactStore
 from htcl.champion import read_champion
 from htcl.config import PipelineConfig
-from htcl.evaluation.results import SYSTEMS, Result, from_table
+from htcl.evaluation.results import SYSTEMS, Result, from_table, markdown_table
 from htcl.plan import plan
 from htcl.search.query import Found
 
@@ -72,21 +72,7 @@ def show_results(config: PipelineConfig) -> None:
     Raises:
         HTCLError: when the configuration was not run yet.
     """
-    results = _results(config, plan(config)["evaluation"].key)
-    found = {(r.system, r.task, r.split, r.metric): r for r in results}
-    print(f"| task | split | metric | {' | '.join(SYSTEMS)} |")
-    print(f"|---|---|---|{'---:|' * len(SYSTEMS)}")
-    for task, split, metric in dict.fromkeys((r.task, r.split, r.metric) for r in results):
-        cells = [_cell(found.get((system, task, split, metric))) for system in SYSTEMS]
-        n = next(r.n for r in results if (r.task, r.split, r.metric) == (task, split, metric))
-        print(f"| {task} | {split} (n={n}) | {metric} | {' | '.join(cells)} |")
-
-
-def _cell(result: Result | None) -> str:
-    if result is None:
-        return "–"
-    digits = 0 if result.metric == "median_rank" else 3
-    return f"{result.value:.{digits}f} [{result.low:.{digits}f}, {result.high:.{digits}f}]"
+    print(markdown_table(_results(config, plan(config)["evaluation"].key), SYSTEMS))
 
 
 def _results(config: PipelineConfig, evaluation: str) -> list[Result]:

@@ -1,6 +1,6 @@
 """Evaluation results as long tables: one row per query, and one row per figure with its interval."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -106,6 +106,24 @@ def _place(figure: Mapping[str, str]) -> list[tuple[int, str]]:
     return [
         (order.index(figure[name]) if figure[name] in order else len(order), figure[name]) for name, order in orders
     ]
+
+
+def markdown_table(results: Sequence[Result], systems: Sequence[str]) -> str:
+    """Figures with their intervals, one column a system."""
+    found = {(r.system, r.task, r.split, r.metric): r for r in results}
+    lines = [f"| task | split | metric | {' | '.join(systems)} |", f"|---|---|---|{'---:|' * len(systems)}"]
+    for task, split, metric in dict.fromkeys((r.task, r.split, r.metric) for r in results):
+        cells = [_cell(found.get((system, task, split, metric))) for system in systems]
+        n = next(r.n for r in results if (r.task, r.split, r.metric) == (task, split, metric))
+        lines.append(f"| {task} | {split} (n={n}) | {metric} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(result: Result | None) -> str:
+    if result is None:
+        return "–"
+    digits = 0 if result.metric == "median_rank" else 3
+    return f"{result.value:.{digits}f} [{result.low:.{digits}f}, {result.high:.{digits}f}]"
 
 
 def shared_queries(a: pa.Table, b: pa.Table, task: Task, split: Split, metric: str) -> tuple[FloatArray, FloatArray]:

@@ -140,3 +140,12 @@ def test_importing_htcl_and_its_command_costs_no_torch_and_no_spark():
     script = "import sys, htcl.cli; print({'torch', 'pyspark', 'prefect', 'deltalake'} & set(sys.modules))"
     child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert child.stdout.strip() == "set()"
+
+
+def test_training_as_a_rank_needs_a_scheduler(tmp_path, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "SLURM_PROCID", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "htcl.yaml"
+    path.write_text("workspace: w\ncatalog: {path: c}\ninteractions: {path: l}\n")
+    with pytest.raises(HTCLError, match="RANK is not set: `htcl train` runs as one rank that a scheduler placed"):
+        cli.app(["train", str(path), "stage1"], standalone_mode=False)

@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from htcl.config_file import validate_config
+from htcl.config_file import load_config, validate_config
 
 from ..integration.harness import ROOT
 
@@ -19,6 +19,16 @@ def test_the_configuration_of_the_readme_is_valid():
     values = yaml.safe_load(blocks("yaml")[0])
     assert values.pop("preset") == "base"
     assert validate_config(values, "README.md").catalog.columns == {"track_id": "song_id", "title": "name"}
+
+
+def test_the_settings_for_machines_lie_over_a_preset(tmp_path):
+    for path in sorted((ROOT / "infra" / "deepspeed").glob("*.yaml")):
+        (tmp_path / "my.yaml").write_text(
+            f"preset: [base, {path}]\nworkspace: w\ncatalog: {{path: c}}\ninteractions: {{path: l}}\n"
+        )
+        training = load_config(tmp_path / "my.yaml").training
+        assert path.name in README or path.name in (path.parent / "README.md").read_text()
+        assert training.model_fields_set > {"precision", "zero_stage"}
 
 
 def test_every_make_target_that_the_readme_names_is_there():
