@@ -233,7 +233,10 @@ class TrainingConfig(Section):
         description="From SIGTERM to SIGKILL: room for a step and a checkpoint, less than a scheduler gives",
     )
     collective_timeout_seconds: int = Field(
-        600, gt=0, description="A rank that is silent, or stays in one phase of a step, for longer ends the run"
+        600,
+        gt=0,
+        description="A rank that stays in one phase of a step for longer ends the run, as does one that loads or saves "
+        "for six times as long",
     )
 
     @field_validator("deepspeed")

@@ -83,6 +83,18 @@ def open_atomic(uri: str) -> Iterator[IO[bytes]]:
         aside.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def local_copy(uri: str) -> Iterator[Path]:
+    """A file as a path of this host; from object storage it is fetched for as long as the block runs."""
+    if is_local(uri):
+        yield local_path(uri)
+        return
+    fs, path = filesystem(uri)
+    with tempfile.NamedTemporaryFile(prefix="htcl-") as handle:
+        fs.get_file(path, handle.name)
+        yield Path(handle.name)
+
+
 def write_bytes(uri: str, data: bytes) -> None:
     """Write a small file, whole or not at all."""
     with open_atomic(uri) as handle:

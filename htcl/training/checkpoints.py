@@ -7,11 +7,8 @@ Nothing else needs keeping: the order of samples, learning rates and random stat
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +87,7 @@ def load_checkpoint(engine: Any, folder: str) -> tuple[int, Records]:
     _make_moments(engine, step)
     for part in manifest["parts"]:
         with (
-            _local(storage.join(folder, f"{TAG}{step}", part["file"])) as path,
+            storage.local_copy(storage.join(folder, f"{TAG}{step}", part["file"])) as path,
             safe_open(path, framework="pt") as tensors,
         ):
             for key in tensors.keys():  # noqa: SIM118  (safetensors has no other iterator)
@@ -136,7 +133,7 @@ def _checkpoints(folder: str) -> dict[int, str]:
 
 def _damage(uri: str, part: dict[str, Any]) -> str | None:
     try:
-        with _local(storage.join(uri, part["file"])) as path:
+        with storage.local_copy(storage.join(uri, part["file"])) as path:
             found = _digest(path)
     except FileNotFoundError:
         return f"{part['file']} is missing"
@@ -146,18 +143,6 @@ def _damage(uri: str, part: dict[str, Any]) -> str | None:
 def _digest(path: Path) -> dict[str, Any]:
     with path.open("rb") as handle:
         return {"size": path.stat().st_size, "blake2b": hashlib.file_digest(handle, "blake2b").hexdigest()}
-
-
-@contextlib.contextmanager
-def _local(uri: str) -> Iterator[Path]:
-    """A file as a path of this host; from object storage it is fetched for as long as it is needed."""
-    if storage.is_local(uri):
-        yield storage.local_path(uri)
-        return
-    fs, path = storage.filesystem(uri)
-    with tempfile.NamedTemporaryFile(prefix="htcl-") as handle:
-        fs.get_file(path, handle.name)
-        yield Path(handle.name)
 
 
 def _trained(engine: Any) -> list[tuple[str, nn.Parameter]]:

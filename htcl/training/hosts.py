@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,11 @@ class Host:
     def remote(self) -> bool:
         """Whether it is reached by ssh."""
         return self.name != LOCAL
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages."""
+        return self.name if self.remote else socket.gethostname()
 
     @property
     def command(self) -> list[str]:

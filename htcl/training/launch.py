@@ -82,7 +82,7 @@ class _Run:
         self._hosts = training_hosts(config.training)
         self._port: Waiting[int] = Waiting()
         self._stop, self._lock = threading.Event(), threading.Lock()
-        hosts = [host.name for host in self._hosts for _ in range(host.slots)]
+        hosts = [host.label for host in self._hosts for _ in range(host.slots)]
         self._pulses = Pulses(config.training.collective_timeout_seconds, hosts)
         self.cause = Cause()
 
@@ -120,7 +120,7 @@ class _Run:
         if host.remote and code == 255:  # ssh's own
             self.cause.lost(f"the connection to host {host.name} failed: {said}")
         else:
-            self.cause.ended(host.name, code, said)
+            self.cause.ended(host.label, code, said)
 
     def _talk(self, process: subprocess.Popen[str], host: Host, first: int) -> None:
         """Send the job, then signs of life for as long as the run is wanted; the end of them ends the agent."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from htcl.training.agent import SILENCE_SECONDS
-from htcl.training.liveness import PATIENCE, SAVE, Place
+from htcl.training.liveness import SAVE, Place
 
 
 @dataclass
@@ -17,14 +17,14 @@ class _Rank:
     place: Place
     since: float
     heard: float
-    started: bool = False
 
 
 class Pulses:
     """The places of all ranks, as they were last heard of.
 
     Args:
-        stall_seconds: a rank that is silent, or stays in one phase of a step, for longer counts as stalled.
+        stall_seconds: a rank that is not heard of in another phase for longer, or PATIENCE times that outside a step,
+            counts as stalled.
         hosts: host of each rank, by which those are named that are never heard of.
     """
 
@@ -41,7 +41,7 @@ class Pulses:
         with self._lock:
             known = self._ranks[rank]
             since = known.since if known.place == place else now
-            self._ranks[rank] = _Rank(fields["host"], place, since, now, started=True)
+            self._ranks[rank] = _Rank(fields["host"], place, since, now)
 
     def stalled(self) -> str | None:
         """A sentence that names the rank that the others wait for, once one of them has waited too long."""
@@ -63,6 +63,5 @@ class Pulses:
         )
 
     def _is_stuck(self, rank: _Rank, now: float) -> bool:
-        waiting = now - rank.since > self._stall_seconds * rank.place.patience
-        # Python and its libraries take their time to load before the first pulse.
-        return waiting or now - rank.heard > self._stall_seconds * (1 if rank.started else PATIENCE)
+        # Silence counts by the same measure: libraries and models that load may keep a rank from pulsing.
+        return now - rank.since > self._stall_seconds * rank.place.patience

@@ -115,3 +115,12 @@ def test_folders_are_listed_and_removed_whole(tmp_path, remote):
     assert storage.list_folder(folder) == ["a", "b"]
     storage.remove_folder(storage.join(folder, "b"))
     assert storage.list_folder(folder) == ["a"]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_local_copy_has_the_content_and_leaves_nothing_behind(tmp_path, remote):
+    uri = f"memory://{tmp_path.name}/file" if remote else str(tmp_path / "file")
+    storage.write_bytes(uri, b"content")
+    with storage.local_copy(uri) as path:
+        assert path.read_bytes() == b"content"
+    assert path.exists() != remote and storage.exists(uri)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -24,6 +25,7 @@ from htcl.training.worker import describe
 
 from ..test_processes import alive, await_end
 
+HERE = socket.gethostname()
 AGENT = """
 import json, os, sys, threading, time
 from pathlib import Path
@@ -155,9 +157,9 @@ def test_a_published_model_is_a_success_whatever_the_exit_code(agents, config, e
         (f"say(*{TRACEBACK}, 'the last line'); os._exit(7)", ended(7, "ValueError: one")),
         (
             "say('Warning: no traceback', 'the last line ', ''); os._exit(7)",
-            ended(7, f"its ranks on host {LOCAL} ended with exit code 7: the last line"),
+            ended(7, f"its ranks on host {HERE} ended with exit code 7: the last line"),
         ),
-        (KILL, ended(-9, f"its ranks on host {LOCAL} ended with exit code -9: no output")),
+        (KILL, ended(-9, f"its ranks on host {HERE} ended with exit code -9: no output")),
         ("say('a line')", ended(0, "nobody said why")),
     ],
 )
@@ -236,7 +238,7 @@ def test_a_host_that_ssh_does_not_reach_is_named(agents, failure):
 
 
 def test_exit_code_255_of_this_hosts_agent_is_no_lost_connection(failure):
-    why = f"its ranks on host {LOCAL} ended with exit code 255: no output"
+    why = f"its ranks on host {HERE} ended with exit code 255: no output"
     assert failure("os._exit(255)") == ended(255, why)
 
 

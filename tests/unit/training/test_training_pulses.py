@@ -79,11 +79,12 @@ def test_a_phase_outside_a_step_may_last_longer(clock, phase):
 
 
 @pytest.mark.parametrize("phase", ["start", "checkpoint"])
-def test_silence_outside_a_step_may_not(clock, phase):
+def test_silence_outside_a_step_may_last_longer_too(clock, phase):
+    """What loads there may keep a rank from pulsing."""
     ranks = Ranks(clock, (0, phase), (0, phase))
-    assert ranks.live(2 * STALL) is None
+    ranks.live(1)
     ranks.silent = {1}
-    assert ranks.live(STALL - 1) is None
+    assert ranks.live(PATIENCE * STALL - 1) is None
     assert re.match(rf"rank 1 on host h1 is silent for \d+ s, after step 0 in {phase};", ranks.live(3))
 
 
@@ -93,7 +94,7 @@ def test_who_has_nothing_to_save_may_be_silent_while_rank_0_saves(clock):
     ranks.silent = {1}
     assert ranks.live(3 * STALL) is None
     ranks.silent = {0, 1}
-    assert "rank 0 on host h0 is silent" in ranks.live(STALL + 2)
+    assert "rank 0 on host h0 is silent" in ranks.live(PATIENCE * STALL)
 
 
 def test_another_micro_batch_is_another_place(clock):
