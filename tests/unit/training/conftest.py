@@ -1,5 +1,6 @@
-"""A tiny model and a few songs in real shards."""
+"""A tiny model, a few songs in real shards, configurations, and what is logged."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig
 from htcl.config_file import validate_config
 from htcl.ingest.catalog import CATALOG_FILE, CHECKED_CATALOG
+from htcl.logs import LogfmtFormatter, parse_line
 from htcl.models import HTCLConfig, HTCLModel, HTCLProcessor
 from htcl.pairs import KNOWN_FOLDER, PAIRS_FOLDER
 from htcl.plan import Step, plan
@@ -43,6 +45,40 @@ TEXT = {
     "max_position_embeddings": 32,
     "initializer_range": 0.5,  # fresh weights of the usual size make all texts alike
 }
+
+
+@pytest.fixture
+def logged():
+    """The log lines, as who starts the rank reads them."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(parse_line(LogfmtFormatter().format(record)))
+    logger = logging.getLogger("htcl")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def make_config(tmp_path):
+    """A function that makes a configuration of a workspace, with settings of `training`."""
+
+    def make(workspace=str(tmp_path / "workspace"), **training):
+        return validate_config(
+            {
+                "workspace": workspace,
+                "name": "Llibre de música",
+                "catalog": {"path": str(tmp_path / "c")},
+                "interactions": {"path": str(tmp_path / "l")},
+                "training": training,
+            },
+            "test",
+        )
+
+    return make
 
 
 def make_model(stage=1, **changes):

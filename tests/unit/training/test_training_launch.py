@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import pytest
 
 from htcl.artifacts import ArtifactStore, Recipe
-from htcl.config_file import validate_config
 from htcl.errors import HTCLError
 from htcl.plan import Step
 from htcl.training import hosts, launch
@@ -79,17 +78,8 @@ KILL = "os.kill(os.getpid(), 9)"
 
 
 @pytest.fixture
-def config(tmp_path):
-    return validate_config(
-        {
-            "workspace": str(tmp_path / "workspace"),
-            "name": "Llibre de música",
-            "catalog": {"path": str(tmp_path / "c")},
-            "interactions": {"path": str(tmp_path / "l")},
-            "training": {"processes": 2},
-        },
-        "test",
-    )
+def config(make_config):
+    return make_config(processes=2)
 
 
 STEP = Step("stage2", Recipe("stage2", 1, {}, {"champion": "0123"}), False, "")

@@ -1,30 +1,17 @@
 """A rank says where it is, shows its stacks when a step stalls, and at last ends itself."""
 
-import logging
 import socket
 import time
 from types import SimpleNamespace
 
 import pytest
 
+from htcl.logs import LogLine
 from htcl.training import liveness
 from htcl.training.liveness import ALIVE, EXIT_STALLED, MARGIN_SECONDS, PATIENCE, Liveness
 
 STALL = 100
 ENDED = STALL + MARGIN_SECONDS
-
-
-@pytest.fixture
-def records():
-    """What is logged: (level, event, fields)."""
-    kept = []
-    handler = logging.Handler()
-    handler.emit = lambda record: kept.append((record.levelname, record.event, record.fields))
-    logger = logging.getLogger("htcl.training")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield kept
-    logger.removeHandler(handler)
 
 
 @pytest.fixture
@@ -52,42 +39,42 @@ def look(watch, seconds=0.0):
         time.sleep(0.002)
 
 
-def pulses(records):
-    return [fields for _, event, fields in records if event == ALIVE]
+def pulses(logged):
+    return [line.fields for line in logged if line.message == ALIVE]
 
 
-def test_pulses_say_who_and_where_a_rank_is(records, watch):
+def test_pulses_say_who_and_where_a_rank_is(logged, watch):
     rank = Liveness(3, STALL, pulses=True)
     with rank.watched():
         look(watch)
         rank.at(7, "backward", 2)
         look(watch)
-    first, last = pulses(records)[0], pulses(records)[-1]
-    assert (first["rank"], first["host"]) == (3, socket.gethostname())
-    assert (first["global_step"], first["phase"]) == (0, "start")
-    assert (last["global_step"], last["phase"], last["part"]) == (7, "backward", 2)
+    first, last = pulses(logged)[0], pulses(logged)[-1]
+    assert (first["rank"], first["host"]) == ("3", socket.gethostname())
+    assert (first["global_step"], first["phase"]) == ("0", "start")
+    assert (last["global_step"], last["phase"], last["part"]) == ("7", "backward", "2")
 
 
-def test_the_pulses_end_with_the_block(records, watch):
+def test_the_pulses_end_with_the_block(logged, watch):
     with Liveness(0, STALL, pulses=True).watched():
         look(watch)
-    count = len(records)
+    count = len(logged)
     time.sleep(0.05)
-    assert len(records) == count > 0
+    assert len(logged) == count > 0
 
 
-def test_under_a_scheduler_nobody_reads_pulses(records, watch):
+def test_under_a_scheduler_nobody_reads_pulses(logged, watch):
     with Liveness(0, STALL, pulses=False).watched():
         look(watch)
-    assert records == []
+    assert logged == []
 
 
-def test_the_stacks_of_a_stalled_phase_are_shown_once(records, watch):
+def test_the_stacks_of_a_stalled_phase_are_shown_once(logged, watch):
     rank = Liveness(2, STALL, pulses=False)
     with rank.watched():
         rank.at(4, "exchange")
         look(watch, STALL / 2)
-        assert watch.stacks == [] == records
+        assert watch.stacks == [] == logged
         look(watch, 2)
         look(watch, 2)
         assert watch.stacks == [""]
@@ -98,14 +85,14 @@ def test_the_stacks_of_a_stalled_phase_are_shown_once(records, watch):
         look(watch, 2)
         assert watch.stacks == ["", ""]
     host = socket.gethostname()
-    assert [(level, event) for level, event, _ in records] == [
-        ("INFO", f"rank 2 on host {host} stalls after step 4 in exchange: 52 s; the stacks of its threads follow"),
-        ("INFO", f"rank 2 on host {host} stalls after step 4 in backward: 52 s; the stacks of its threads follow"),
+    assert [(line.level, line.message) for line in logged] == [
+        ("info", f"rank 2 on host {host} stalls after step 4 in exchange: 52 s; the stacks of its threads follow"),
+        ("info", f"rank 2 on host {host} stalls after step 4 in backward: 52 s; the stacks of its threads follow"),
     ]
 
 
 @pytest.mark.parametrize("pulsing", [True, False])
-def test_a_rank_that_stalls_ends_itself(records, watch, pulsing):
+def test_a_rank_that_stalls_ends_itself(logged, watch, pulsing):
     rank = Liveness(2, STALL, pulsing)
     with rank.watched():
         rank.at(4, "update")
@@ -115,24 +102,24 @@ def test_a_rank_that_stalls_ends_itself(records, watch, pulsing):
     assert set(watch.codes) == {EXIT_STALLED}
     host = socket.gethostname()
     sentence = f"rank 2 on host {host} stalls after step 4 in update: {ENDED + 1:.0f} s"
-    assert records[-1] == ("ERROR", sentence, {"rank": 2, "host": host})
+    assert logged[-1] == LogLine("error", "training", sentence, {"rank": "2", "host": host})
 
 
 @pytest.mark.parametrize("phase", ["start", "checkpoint", "save"])
-def test_loading_and_saving_may_take_longer(records, watch, phase):
+def test_loading_and_saving_may_take_longer(logged, watch, phase):
     rank = Liveness(0, STALL, pulses=True)
     with rank.watched():
         rank.at(4, phase)
         look(watch, PATIENCE * STALL / 2)
         assert watch.stacks == watch.codes == []
-        assert {event for _, event, _ in records} == {ALIVE}
+        assert {line.message for line in logged} == {ALIVE}
         look(watch, PATIENCE * STALL / 2 + MARGIN_SECONDS)
         assert watch.stacks == [""] and watch.codes == []
         look(watch, 1)
     assert set(watch.codes) == {EXIT_STALLED}
 
 
-def test_a_rank_that_gets_on_is_left_alone(records, watch):
+def test_a_rank_that_gets_on_is_left_alone(logged, watch):
     rank = Liveness(0, STALL, pulses=True)
     with rank.watched():
         for step in range(5):

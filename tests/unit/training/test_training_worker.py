@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import os
 import signal
 import socket
@@ -14,9 +13,7 @@ import pytest
 import torch
 
 from htcl.artifacts import Recipe
-from htcl.config_file import validate_config
 from htcl.errors import HTCLError, Interrupted
-from htcl.logs import LogfmtFormatter, parse_line
 from htcl.plan import Step
 from htcl.training import worker
 from htcl.training.agent import EXIT_INTERRUPTED
@@ -35,32 +32,8 @@ def _sigterm_as_before():
 
 
 @pytest.fixture
-def config(tmp_path):
-    return validate_config(
-        {
-            "workspace": str(tmp_path / "workspace"),
-            "name": "Llibre de música",
-            "catalog": {"path": str(tmp_path / "c")},
-            "interactions": {"path": str(tmp_path / "l")},
-            "training": {"processes": 2, "deepspeed": {"zero_optimization": {"overlap_comm": True}}},
-        },
-        "test",
-    )
-
-
-@pytest.fixture
-def logged():
-    """The log lines, as who starts the rank reads them."""
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(parse_line(LogfmtFormatter().format(record)))
-    logger = logging.getLogger("htcl")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield lines
-    logger.removeHandler(handler)
-    logger.setLevel(level)
+def config(make_config):
+    return make_config(processes=2, deepspeed={"zero_optimization": {"overlap_comm": True}})
 
 
 @pytest.fixture
