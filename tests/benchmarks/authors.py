@@ -66,7 +66,7 @@ def _compare(batch: np.ndarray, frames: list[int], rounds: int, what: str, wante
         forward_backward(engine, ready, False, lambda part: seed_micro_batch(0, 0, part), lambda phase, part: None)
         engine.step()
 
-    mine, peer = median_seconds([ours, _authors_step(batch, mels)], rounds)
+    mine, peer = median_seconds([ours, _authors_step(batch, mels)], 2 * rounds)
     rates = [f"{2 * PAIRS / seconds:.1f} songs/s" for seconds in (mine, peer)]
     return Line(f"{what} ({SIZE})", *rates, f"{peer / mine:.2f} x", wanted)
 
