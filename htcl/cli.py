@@ -181,6 +181,7 @@ def _run(path: Path, overrides: list[str]) -> None:
     """Start the flow as a process of its own and show what came out."""
     from htcl.plan import raw_inputs
     from htcl.processes import OUTER_GRACE_SECONDS, run_process
+    from htcl.training.agent import STOP_SECONDS
 
     # A plain SIGTERM would end this process alone; as an exception it ends the flow's processes too.
     for sign in (signal.SIGTERM, signal.SIGHUP):
@@ -194,7 +195,7 @@ def _run(path: Path, overrides: list[str]) -> None:
         lambda line: print(line, flush=True),
         env=_flow_environment(),
         cwd=_checkout(),
-        grace_seconds=max(OUTER_GRACE_SECONDS, config.training.grace_seconds + 5.0),
+        grace_seconds=max(OUTER_GRACE_SECONDS, config.training.grace_seconds + 2 * STOP_SECONDS),
     )
     if code:
         reasons = [line.removeprefix(FAILED_PREFIX) for line in tail if line.startswith(FAILED_PREFIX)]

@@ -202,7 +202,9 @@ class TrainingConfig(Section):
 
     processes: int = Field(1, gt=0, description="Ranks started on this host, where no hostfile says otherwise")
     hostfile: str = Field("", description="File with a line `HOST slots=N` for each host; ranks start there over ssh")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Number format of weights and activations")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Number format of activations; weights, gradients and the loss are float32"
+    )
     zero_stage: Literal[0, 1, 2] = Field(
         0, description="DeepSpeed ZeRO, what ranks share out: 0 nothing, 1 optimizer state, 2 also gradients"
     )
@@ -232,7 +234,7 @@ class TrainingConfig(Section):
         gt=0,
         description="From SIGTERM to SIGKILL: room for a step and a checkpoint, less than a scheduler gives",
     )
-    collective_timeout_seconds: int = Field(
+    stall_seconds: int = Field(
         600,
         gt=0,
         description="A rank that stays in one phase of a step for longer ends the run, as does one that loads or saves "

@@ -45,7 +45,7 @@ _OPERATIONAL = {
         "log_every_steps",
         "checkpoint_every_steps",
         "grace_seconds",
-        "collective_timeout_seconds",
+        "stall_seconds",
     },
 }
 """Settings that change how a step runs, not what comes out."""

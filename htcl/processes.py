@@ -92,6 +92,11 @@ def end_live_sessions() -> None:
     _end_groups(live, max(live.values(), default=0.0))
 
 
+def sessions_end() -> bool:
+    """Whether `end_live_sessions` has been called."""
+    return _closed.is_set()
+
+
 def allow_sessions() -> None:
     """Let `run_process` start commands again: a new run begins in this process."""
     _closed.clear()

@@ -9,32 +9,22 @@ from pathlib import Path
 from transformers import PretrainedConfig
 
 from htcl.config import ModelConfig
+from htcl.models.card import ABOUT, FRONT_MATTER, USAGE
 from htcl.models.configuration_htcl import HTCLConfig
 from htcl.models.processing_htcl import HTCLProcessor
 from htcl.models.reference_state import encoders, max_tokens
 
-_CARD = """---
-library_name: htcl
-tags: [music, audio, contrastive-learning, recommendation]
----
+_CARD = """{front_matter}
 
 # HTCL stage {stage}, imported from {file}
 
-Audio and text encoders of *Bridging the Gap Between Semantic and User Preference Spaces for Multi-modal Music
-Representation Learning* (HTCL): a checkpoint of the authors' format, converted by `htcl import-reference`. Every
-weight is as it was.
+{about}: a checkpoint of the authors' format, converted by `htcl import-reference`. Every weight is as it was.
 
 | what | value |
 |---|---|
 {rows}
 {hint}
-```python
-from htcl.models import HTCLModel, HTCLProcessor
-
-model, processor = HTCLModel.from_pretrained(FOLDER), HTCLProcessor.from_pretrained(FOLDER)
-audio = model.get_audio_features(**processor(audio=[samples], sampling_rate=16_000))
-text = model.get_text_features(**processor(text=["slow sad waltz on a harp"]))
-```
+{usage}
 
 Padding takes no part here. The authors' code lets it: for the numbers that theirs gives, load the model with
 `reference_parity=True` and set `processor.reference_parity = True`.
@@ -79,6 +69,9 @@ def reference_card(checkpoint: Path, config: HTCLConfig, processor: HTCLProcesso
         values["fusion head"] = _listed([2 * config.projection_sizes[-1], *config.fusion_sizes])
     hint = _NO_PROCESSOR.format(text_encoder=ModelConfig().text_encoder, max_tokens=max_tokens(config))
     return _CARD.format(
+        front_matter=FRONT_MATTER,
+        about=ABOUT,
+        usage=USAGE,
         stage=config.stage,
         file=checkpoint.name,
         rows="\n".join(f"| {name} | {value} |" for name, value in values.items()),

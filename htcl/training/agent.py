@@ -28,6 +28,8 @@ SILENCE_SECONDS = 15.0
 """Without a sign of life for so long the other side counts as gone."""
 LAST_WORDS_SECONDS = 3.0
 """Between the death of a rank and the end of the others, which may know why."""
+STOP_SECONDS = LAST_WORDS_SECONDS + 2
+"""For an agent to end, beside its ranks' grace; one that does not is killed, and by ssh's end so are its ranks."""
 WORKER = ["-u", "-m", "htcl.training.worker"]
 RENDEZVOUS = "rendezvous"
 """The message with the port that the first host's agent has found free."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +32,8 @@ READ_AHEAD, READ_AHEAD_BYTES = 3, 1 << 29
 """Batches that are read before they are needed, fewer where they are large, but one always."""
 LEAST_BUCKET, PADDING_SHARE = 8, 0.15
 """Songs of about one length are encoded together: at least so many, and with at most this share of padding beyond."""
+ENOUGH_FRAMES = 40_000
+"""More of them in one part is no faster: on a CPU it outgrows the caches."""
 
 MicroBatch = dict[str, Tensor]
 """Model inputs of some songs, and `songs`, their index rows."""
@@ -45,7 +47,7 @@ class Batch:
         step: the global step, from 0.
         micro_batches: inputs of the songs that this rank encodes, longest first.
         places: row of each sample's songs [batch, 1 or 2] among the embeddings of all ranks.
-        own: samples whose loss this rank computes, int64 [rows]; None for all (reference parity).
+        own: samples whose loss this rank computes, int64 [rows].
         groups: split group of each sample's songs [batch, 1 or 2].
         known: (own row, column) positions [n, 2] of known positives: of the own anchors among the positives of the
             batch, and of the own positives among its anchors.
@@ -57,7 +59,7 @@ class Batch:
     step: int
     micro_batches: list[MicroBatch]
     places: Tensor
-    own: Tensor | None
+    own: Tensor
     groups: Tensor
     known: tuple[Tensor, Tensor] | None = None
     log_q: Tensor | None = None
@@ -71,8 +73,7 @@ class Batch:
     def between_songs(self) -> Corrections:
         """For audio against text: own anchors, then own positives, against all songs of the batch."""
         columns = self.groups.T.flatten()
-        own = self._own()
-        rows = torch.cat([own + side * len(self.groups) for side in range(self.groups.shape[1])])
+        rows = torch.cat([self.own + side * len(self.groups) for side in range(self.groups.shape[1])])
         # A song is drawn into the 2 x batch by either place.
         log_q = None if self.log_q is None else (torch.logsumexp(self.log_q, dim=2) - math.log(2)).T.flatten()
         return Corrections(columns[rows][:, None] == columns if self.mask else None, log_q)
@@ -85,16 +86,13 @@ class Batch:
         log_q = None if self.log_q is None else self.log_q[:, other, other]
         if not self.mask:
             return Corrections(None, log_q)
-        own, columns = self._own(), self.groups[:, other]
+        own, columns = self.own, self.groups[:, other]
         # Neither the song itself nor another version of its positive is a negative.
         masked = (self.groups[own, side][:, None] == columns) | (self.groups[own, other][:, None] == columns)
         if self.known is not None:
             rows, found = self.known[side].unbind(1)
             masked[rows, found] = True
         return Corrections(masked, log_q)
-
-    def _own(self) -> Tensor:
-        return torch.arange(len(self.groups), device=self.groups.device) if self.own is None else self.own
 
     def to(self, device: torch.device | str) -> Batch:
         """The same with all tensors on a device."""
@@ -107,7 +105,7 @@ class Batch:
             self.step,
             parts,
             self.places.to(device),
-            moved(self.own),
+            self.own.to(device),
             self.groups.to(device),
             None if self.known is None else (self.known[0].to(device), self.known[1].to(device)),
             moved(self.log_q),
@@ -161,11 +159,16 @@ class Songs:
             lengths = audio["attention_mask"].sum(dim=1).tolist()
             for song, length, generator in zip(audio["input_features"], lengths, generators, strict=True):
                 mask_bands(song[:length], stage.time_mask_ratio, stage.frequency_mask_ratio, generator)
-        if audio["attention_mask"].all():
-            del audio["attention_mask"]  # attention without a mask is faster
-        text = dict(self._processor(text=self.texts(rows, stage.text_field_dropout if stage else 0.0, generators)))
-        text["text_attention_mask"] = text.pop("attention_mask")
-        return {**audio, **text, "songs": torch.from_numpy(rows)}
+        text = self._processor(text=self.texts(rows, stage.text_field_dropout if stage else 0.0, generators))
+        return model_inputs(audio, text, rows)
+
+
+def model_inputs(audio: Mapping[str, Tensor], text: Mapping[str, Tensor], rows: Int64) -> MicroBatch:
+    """What the processor made of the audio and of the text of index rows [n], as one micro-batch."""
+    inputs = {**audio, "songs": torch.from_numpy(rows)}
+    if audio["attention_mask"].all():
+        del inputs["attention_mask"]  # attention without a mask is faster
+    return {**inputs, **{("text_attention_mask" if name == "attention_mask" else name): t for name, t in text.items()}}
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,7 @@ class Loader:
         inputs = [self.songs.inputs(assigned.songs[at], mels[at], self.stage, seed, step) for at in parts]
         places, groups = torch.from_numpy(assigned.places), torch.from_numpy(samples.groups[rows].astype(np.int64))
         if self.reference_parity:
-            return Batch(step, inputs, places, None, groups, mask=False)
+            return Batch(step, inputs, places, torch.arange(len(rows)), groups, mask=False)
         local = len(rows) // self.world_size
         own = np.arange(self.rank * local, (self.rank + 1) * local)
         return Batch(
@@ -255,14 +258,15 @@ def micro_batches(frames: Int32, size: int | None) -> list[slice]:
 
     Args:
         frames: of each song [n], descending.
-        size: songs of a part; None cuts only where it saves padding.
+        size: songs of a part; None cuts where it saves padding, and what has more than ENOUGH_FRAMES.
     """
     if size:
         return [slice(start, start + size) for start in range(0, len(frames), size)]
     parts, start = [], 0
     for end in range(1, len(frames)):
-        padding = 1 - frames[end] / frames[start]
-        if end - start >= LEAST_BUCKET and len(frames) - end >= LEAST_BUCKET and padding > PADDING_SHARE:
+        padded = 1 - frames[end] / frames[start] > PADDING_SHARE
+        large = (end - start + 1) * frames[start] > ENOUGH_FRAMES
+        if end - start >= LEAST_BUCKET and len(frames) - end >= LEAST_BUCKET and (padded or large):
             parts.append(slice(start, end))
             start = end
     return [*parts, slice(start, len(frames))]

@@ -8,21 +8,18 @@ from typing import Any
 
 from htcl.config import PipelineConfig
 from htcl.evaluation.results import Result, markdown_table
+from htcl.models.card import ABOUT, FRONT_MATTER, USAGE
 from htcl.plan import Step
 from htcl.training.schedule import Schedule
 
 METRICS_FILE = "metrics.jsonl"
 """The training log beside the weights, one JSON object a line."""
 
-_CARD = """---
-library_name: htcl
-tags: [music, audio, contrastive-learning, recommendation]
----
+_CARD = """{front_matter}
 
 # HTCL {stage}: {name}
 
-Audio and text encoders of *Bridging the Gap Between Semantic and User Preference Spaces for Multi-modal Music
-Representation Learning* (HTCL), trained by the htcl pipeline.
+{about}, trained by the htcl pipeline.
 
 | what | value |
 |---|---|
@@ -36,18 +33,12 @@ Representation Learning* (HTCL), trained by the htcl pipeline.
 
 {results}
 
-```python
-from htcl.models import HTCLModel, HTCLProcessor
-
-model, processor = HTCLModel.from_pretrained(FOLDER), HTCLProcessor.from_pretrained(FOLDER)
-audio = model.get_audio_features(**processor(audio=[samples], sampling_rate=16_000))
-text = model.get_text_features(**processor(text=["slow sad waltz on a harp"]))
-```
+{usage}
 
 The evaluation artifact made from this model has more: other songs, recommendation, other systems.
 """
 
-_MEASURED = """Measured on songs that no training saw, with 95 % bootstrap intervals over them:
+_MEASURED = """Measured on songs of the validation side, which this training did not see, with 95 % bootstrap intervals:
 
 {table}
 """
@@ -59,12 +50,23 @@ def write_metrics(folder: Path, records: list[dict[str, Any]]) -> None:
 
 
 def write_model_card(
-    folder: Path, config: PipelineConfig, step: Step, schedule: Schedule, results: list[Result]
+    folder: Path, config: PipelineConfig, step: Step, schedule: Schedule, loss: float, results: list[Result]
 ) -> None:
-    """Write README.md beside the weights: what the model was made from, and what it does on unseen songs."""
-    last = json.loads((folder / METRICS_FILE).read_text().splitlines()[-1])
+    """Write README.md beside the weights: what the model was made from, and what it does on unseen songs.
+
+    Args:
+        folder: of the model.
+        config: the configuration.
+        step: the stage.
+        schedule: what it was trained on.
+        loss: the last that was logged.
+        results: of `validate`.
+    """
     measured = _MEASURED.format(table=markdown_table(results, [step.name])) if results else "Nothing was measured."
     text = _CARD.format(
+        front_matter=FRONT_MATTER,
+        about=ABOUT,
+        usage=USAGE,
         stage=step.name,
         name=config.name,
         key=step.key,
@@ -73,7 +75,7 @@ def write_model_card(
         steps=schedule.total_steps,
         batch=schedule.batch_size,
         results=measured.strip(),
-        loss=last["loss"],
+        loss=loss,
         text_encoder=config.model.text_encoder,
     )
     (folder / "README.md").write_text(text)

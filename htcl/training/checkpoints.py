@@ -69,7 +69,7 @@ def save_checkpoint(engine: Any, folder: str, step: int, records: Records) -> No
 
 
 def load_checkpoint(engine: Any, folder: str) -> tuple[int, Records]:
-    """Load the newest whole checkpoint and delete those that are not; every rank calls it.
+    """Load the newest whole checkpoint, and where there is one delete those that are broken; every rank calls it.
 
     Returns:
         Steps that are done and the training log of them; (0, []) where there is none.

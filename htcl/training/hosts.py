@@ -13,7 +13,10 @@ from htcl.config import TrainingConfig
 from htcl.errors import HTCLError
 
 LOCAL = "127.0.0.1"
-SSH = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
+HERE = (LOCAL, "localhost")
+# A cancelled run sends SIGTERM to all that it has started: ssh must stay to carry the end to its agent, and its answer.
+SSH = ["sh", "-c", 'trap "" TERM; exec "$@"', "sh"]
+SSH += ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
 SSH += ["-o", "ServerAliveInterval=3", "-o", "ServerAliveCountMax=3"]
 """A host that is gone is noticed within 10 seconds; nobody is there to type a password."""
 AGENT = ["-u", "-m", "htcl.training.agent"]
@@ -30,7 +33,7 @@ class Host:
     @property
     def remote(self) -> bool:
         """Whether it is reached by ssh."""
-        return self.name != LOCAL
+        return self.name not in HERE
 
     @property
     def label(self) -> str:
@@ -68,7 +71,7 @@ def training_hosts(training: TrainingConfig) -> list[Host]:
                 "write `HOST slots=N`, each host once"
             )
         hosts.append(Host(match[1], int(match[2] or 1)))
-    if len(hosts) > 1 and hosts[0].name in (LOCAL, "localhost"):
+    if len(hosts) > 1 and not hosts[0].remote:
         raise HTCLError(
             f"training.hostfile: {training.hostfile} names {hosts[0].name} first, which the other hosts cannot reach; "
             "give the name by which they know it"

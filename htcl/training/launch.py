@@ -20,8 +20,8 @@ from htcl.config import PipelineConfig
 from htcl.errors import HTCLError
 from htcl.logs import parse_line
 from htcl.plan import Step
-from htcl.processes import run_process
-from htcl.training.agent import EXIT_INTERRUPTED, LAST_WORDS_SECONDS, RENDEZVOUS, Job
+from htcl.processes import run_process, sessions_end
+from htcl.training.agent import EXIT_INTERRUPTED, RENDEZVOUS, STOP_SECONDS, Job
 from htcl.training.cause import Cause
 from htcl.training.hosts import Host, training_hosts
 from htcl.training.liveness import ALIVE
@@ -30,8 +30,6 @@ from htcl.training.worker import describe
 
 BEAT_SECONDS = 1.0
 """Between two signs of life to an agent."""
-STOP_SECONDS = LAST_WORDS_SECONDS + 2
-"""For an agent to end, beside its ranks' grace; one that does not is killed, and by ssh's end so are its ranks."""
 _FORWARDED = (
     "AWS_",
     "CUDA_",
@@ -39,7 +37,6 @@ _FORWARDED = (
     "FSSPEC_",
     "GLOO_",
     "HF_",
-    "HTCL_",
     "MLFLOW_",
     "NCCL_",
     "OMP_",
@@ -83,7 +80,7 @@ class _Run:
         self._port: Waiting[int] = Waiting()
         self._stop, self._lock = threading.Event(), threading.Lock()
         hosts = [host.label for host in self._hosts for _ in range(host.slots)]
-        self._pulses = Pulses(config.training.collective_timeout_seconds, hosts)
+        self._pulses = Pulses(config.training.stall_seconds, hosts)
         self.cause = Cause()
 
     def run(self) -> list[int]:
@@ -102,8 +99,7 @@ class _Run:
             code, tail = run_process(
                 host.command,
                 self._read,
-                env=self._environment(),
-                grace_seconds=self._config.training.grace_seconds,
+                grace_seconds=self._config.training.grace_seconds + STOP_SECONDS,
                 talk=lambda process: self._talk(process, host, first),
             )
         finally:
@@ -128,7 +124,7 @@ class _Run:
         with contextlib.suppress(OSError, CancelledError), process.stdin as pipe:  # an agent that has ended says why
             pipe.write(self._job(host, first).to_line())
             pipe.flush()
-            while not self._stop.wait(BEAT_SECONDS) and process.poll() is None:
+            while not (self._stop.wait(BEAT_SECONDS) or sessions_end()) and process.poll() is None:
                 pipe.write("\n")
                 pipe.flush()
                 self._watch_pulses()
@@ -178,4 +174,11 @@ class _Run:
         else:
             with self._lock:
                 self.cause.read(line)
-                self._on_line(line)
+                self._tell(line)
+
+    def _tell(self, line: str) -> None:
+        try:
+            self._on_line(line)
+        except BaseException:
+            self._stop.set()  # the agents are asked before what carries their words is ended
+            raise

@@ -26,7 +26,7 @@ MARGIN_SECONDS = 15.0
 SAVE = "save"
 """The last phase: rank 0 publishes, the others end."""
 PATIENCE = 6
-"""Loading, a checkpoint and saving may take so many times longer than a phase of a step."""
+"""Loading, a checkpoint, validation and saving may take so many times longer than a phase of a step."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Place:
 
     Attributes:
         step: steps that are done.
-        phase: of the next step, or another word: start, checkpoint, save.
+        phase: of the next step, or another word: start, checkpoint, validate, save.
         part: the micro-batch that is encoded.
     """
 

@@ -27,7 +27,7 @@ from htcl.shards.index import read_index
 from htcl.training.batches import Batch, Loader, Songs
 from htcl.training.card import write_metrics, write_model_card
 from htcl.training.checkpoints import Records, load_checkpoint, save_checkpoint
-from htcl.training.liveness import Liveness
+from htcl.training.liveness import PATIENCE, SAVE, Liveness
 from htcl.training.metrics import StepMeter, check_finite, mean_over_ranks
 from htcl.training.samples import Samples, stage1_samples, stage2_samples
 from htcl.training.schedule import Schedule
@@ -37,13 +37,13 @@ from htcl.training.tracking import Tracker
 from htcl.training.validation import validate
 
 TIMEOUT_MARGIN_SECONDS = 30
-"""A collective waits so much longer than a stalled rank may: who starts the ranks ends them first, and says which."""
+"""A collective waits so much longer than any phase of a rank may last: the rank that stalls is found before."""
 SEEN_SECONDS = 10.0
 """A network file system may show a new file to other hosts so late."""
 
 
 def train(config: PipelineConfig, step: Step, liveness: Liveness) -> None:
-    """Train one stage as one of its ranks; rank 0 publishes the model.
+    """Train one stage as one of its ranks, which have met (`join_ranks`); rank 0 publishes the model.
 
     A run that is started again goes on from the newest whole checkpoint of the same key.
 
@@ -59,7 +59,6 @@ def train(config: PipelineConfig, step: Step, liveness: Liveness) -> None:
     stage: StageConfig = config.stage1 if step.name == "stage1" else config.stage2
     started = time.monotonic()
     work = work_folder(config, step)
-    join_ranks(config)
     torch.manual_seed(config.training.seed)
     check_shared_storage(config.workspace, work)
     store = ArtifactStore(config.workspace)
@@ -69,14 +68,15 @@ def train(config: PipelineConfig, step: Step, liveness: Liveness) -> None:
     schedule = loader.schedule
     engine = start_engine(config, stage, model, schedule.total_steps)
     records = _run(config, step, engine, loader, work, liveness)
-    liveness.at(schedule.total_steps, "save")
-    results = validate(model, loader.songs, step.name, engine.device)
+    liveness.at(schedule.total_steps, "validate")
+    results = validate(model, processor, loader.songs, step.name)
+    liveness.at(schedule.total_steps, SAVE)
     if dist.get_rank() == 0:
         with store.create(step.recipe, started) as draft:
             model.save_pretrained(draft.path)
             processor.save_pretrained(draft.path)
             write_metrics(draft.path, records)
-            write_model_card(draft.path, config, step, schedule, results)
+            write_model_card(draft.path, config, step, schedule, records[-1]["loss"], results)
             draft.figures = {"processes": dist.get_world_size()}
         storage.remove_folder(work)  # checkpoints have served once the model is published
     engine.destroy()  # without waiting for rank 0: an upload may take longer than a collective
@@ -96,7 +96,7 @@ def join_ranks(config: PipelineConfig) -> None:
 
 
 def _timeout(config: PipelineConfig) -> timedelta:
-    return timedelta(seconds=config.training.collective_timeout_seconds + TIMEOUT_MARGIN_SECONDS)
+    return timedelta(seconds=PATIENCE * config.training.stall_seconds + TIMEOUT_MARGIN_SECONDS)
 
 
 def check_shared_storage(workspace: str, work: str) -> None:
@@ -150,7 +150,7 @@ def _loader(
     config: PipelineConfig, step: Step, stage: StageConfig, store: ArtifactStore, processor: HTCLProcessor
 ) -> Loader:
     index = read_index(store.fetch("shards", step.recipe.inputs["shards"]))
-    samples = _samples(step, store, index)
+    samples = _samples(step, stage, store, index)
     epochs = int(step.recipe.section[step.name]["epochs"])  # a fine-tune has fewer than the stage
     share = stage.hard_negative_share if isinstance(stage, Stage2Config) else 0.0
     schedule = Schedule(samples, stage.global_batch_size, epochs, config.training.seed, share)
@@ -167,14 +167,15 @@ def _loader(
         )
     catalog = store.fetch("catalog", step.recipe.inputs["catalog"])
     songs = Songs(storage.join(config.workspace, "shards"), index, catalog, processor.text_fields, processor)
-    micro, parity = config.training.micro_batch_size, config.model.reference_parity
+    # A fine-tune goes on as its champion was trained, whatever the settings of new models are.
+    micro, parity = config.training.micro_batch_size, processor.reference_parity
     return Loader(schedule, songs, stage, dist.get_rank(), world, micro, parity)
 
 
-def _samples(step: Step, store: ArtifactStore, index: Any) -> Samples:
+def _samples(step: Step, stage: StageConfig, store: ArtifactStore, index: Any) -> Samples:
     if step.name == "stage1":
         return stage1_samples(index)
-    return stage2_samples(index, store.fetch("pairs", step.recipe.inputs["pairs"]))
+    return stage2_samples(index, store.fetch("pairs", step.recipe.inputs["pairs"]), stage.mask_false_negatives)
 
 
 def start_engine(config: PipelineConfig, stage: StageConfig, model: HTCLModel, steps: int) -> Any:
@@ -236,9 +237,9 @@ def _run(
             loss = _step(config, engine, batch, liveness, meter, due)
             ending = termination.anywhere()
             saving = ending or (done % training.checkpoint_every_steps == 0 and done < total)
-            if due or saving:  # weights that are lost must not replace a good checkpoint
+            if due or saving:
                 losses = mean_over_ranks({"loss": loss[0], **loss[1]})
-                check_finite(done, losses)
+                check_finite(done, losses, engine)
             if due and (record := meter.record(done, losses)):
                 records.append(record)
                 log(logger, "step", **record)

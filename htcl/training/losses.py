@@ -176,7 +176,7 @@ def stage2_loss(
     fusion: tuple[Tensor, Tensor],
     taus: tuple[Tensor, Tensor, Tensor],
     own: Tensor | None = None,
-    known: PairCorrections = NO_PAIRS,
+    corrections: PairCorrections = NO_PAIRS,
     clamp: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Songs that the same listeners respond to, and the space of stage 1 kept (paper, stage 2).
@@ -189,7 +189,7 @@ def stage2_loss(
         fusion: fusion embeddings of the same songs.
         taus: temperatures of audio-text, audio-audio and audio-fusion, each [1].
         own: int64 [rows], the pairs that this rank computes; None computes all.
-        known: corrections of the three kinds of comparison.
+        corrections: of the three kinds of comparison.
         clamp: hold the temperatures at ln 100 or below; off under reference parity.
 
     Returns:
@@ -198,10 +198,10 @@ def stage2_loss(
     """
     tau_1, tau_2, tau_3 = (clamp_logit_scale(tau) if clamp else tau for tau in taus)
     both = None if own is None else torch.cat([own, own + len(audio[0])])
-    audio_text = contrastive_loss(torch.cat(audio), torch.cat(text), tau_1, both, known.songs, known.songs)
-    audio_audio = contrastive_loss(audio[0], audio[1], tau_2, own, known.forth, known.back)
-    ahead = contrastive_loss(audio[0], fusion[1], tau_3, own, known.forth, known.back)
-    reverse = contrastive_loss(fusion[0], audio[1], tau_3, own, known.forth, known.back)
+    audio_text = contrastive_loss(torch.cat(audio), torch.cat(text), tau_1, both, corrections.songs, corrections.songs)
+    audio_audio = contrastive_loss(audio[0], audio[1], tau_2, own, corrections.forth, corrections.back)
+    ahead = contrastive_loss(audio[0], fusion[1], tau_3, own, corrections.forth, corrections.back)
+    reverse = contrastive_loss(fusion[0], audio[1], tau_3, own, corrections.forth, corrections.back)
     audio_fusion = (ahead + reverse) / 2
     terms = {"audio_text": audio_text, "audio_audio": audio_audio, "audio_fusion": audio_fusion}
     return audio_text + audio_audio + audio_fusion, {name: term.detach() for name, term in terms.items()}

@@ -81,15 +81,25 @@ def mean_over_ranks(figures: dict[str, Tensor]) -> dict[str, float]:
     return dict(zip(figures, (values / dist.get_world_size()).tolist(), strict=True))
 
 
-def check_finite(step: int, losses: dict[str, float]) -> None:
+def check_finite(step: int, losses: dict[str, float], engine: Any) -> None:
     """Stop a run that has lost its weights: its checkpoints would replace the good ones.
+
+    Args:
+        step: the step that is done.
+        losses: of this step, before its update.
+        engine: DeepSpeed's; ZeRO leaves out updates without a finite gradient, and the learning rates fall behind.
 
     Raises:
         HTCLError: naming the step, on every rank.
     """
+    lost = None
     if not math.isfinite(losses["loss"]):
+        lost = f"the loss is {losses['loss']}"
+    elif engine.skipped_steps or not all(bool(p.isfinite().all()) for p in engine.module.parameters()):
+        lost = "a gradient was not finite"
+    if lost:
         raise HTCLError(
-            f"the loss is {losses['loss']} at step {step}; lower the learning rates or training.gradient_clipping, "
+            f"{lost} at step {step} or before; lower the learning rates or training.gradient_clipping, "
             "or set training.precision to fp32; the checkpoint before is still there"
         )
 

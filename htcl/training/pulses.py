@@ -59,7 +59,7 @@ class Pulses:
         what = "is silent" if rank in silent else "does not get on"
         return (
             f"rank {rank} on host {found.host} {what} for {seconds:.0f} s, {found.place}; "
-            f"training.collective_timeout_seconds = {self._stall_seconds:g} bounds that"
+            f"training.stall_seconds = {self._stall_seconds:g} bounds that"
         )
 
     def _is_stuck(self, rank: _Rank, now: float) -> bool:

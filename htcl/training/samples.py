@@ -73,7 +73,7 @@ class Samples:
         blocks: shard of each sample's first song [n], numbered from 0.
         frames: log-mel frames of each index row.
         groups: number of each index row's split group.
-        known: pairs of groups known to be positive, before any top-K; None in stage 1, which knows no preference.
+        known: pairs of groups known to be positive, before any top-K; None where nothing is masked by them.
     """
 
     songs: Int64
@@ -97,8 +97,13 @@ def stage1_samples(index: pa.Table) -> Samples:
     return Samples(rows[:, None], _codes(index["shard"])[rows].astype(np.int64), _frames(index), _groups(index))
 
 
-def stage2_samples(index: pa.Table, pairs_folder: Path) -> Samples:
-    """Every training pair whose two songs have audio.
+def stage2_samples(index: pa.Table, pairs_folder: Path, with_known: bool = True) -> Samples:
+    """Every training pair whose two songs have audio, in the order of their ids.
+
+    Args:
+        index: of the shards.
+        pairs_folder: the pairs artifact.
+        with_known: read the known pairs too, which masks need.
 
     Raises:
         HTCLError: when a pair of the training side touches a held-out song: the split leaks.
@@ -107,20 +112,22 @@ def stage2_samples(index: pa.Table, pairs_folder: Path) -> Samples:
         columns=["anchor_id", "positive_id"], filter=pc.field("split") == "train"
     )
     # A pair may come from both sources; it is one sample.
-    songs = _index_rows(index, pairs.group_by(["anchor_id", "positive_id"]).aggregate([]))
+    pairs = pairs.group_by(["anchor_id", "positive_id"]).aggregate([])
+    songs = _index_rows(index, pairs.sort_by([("anchor_id", "ascending"), ("positive_id", "ascending")]))
     sides = np.asarray(index["split"]).astype(str)
     if len(songs) and (sides[songs] != "train").any():
         raise HTCLError("pairs and shards disagree about the split; run the pipeline again from the catalog")
     groups = _groups(index)
-    known = ds.dataset(pairs_folder / KNOWN_FOLDER, format="parquet").to_table(columns=["anchor_id", "positive_id"])
-    graph = KnownPairs.of(groups[_index_rows(index, known)].astype(np.int64), int(groups.max(initial=-1)) + 1)
+    graph = None
+    if with_known:
+        known = ds.dataset(pairs_folder / KNOWN_FOLDER, format="parquet").to_table(columns=["anchor_id", "positive_id"])
+        graph = KnownPairs.of(groups[_index_rows(index, known)].astype(np.int64), int(groups.max(initial=-1)) + 1)
     blocks = _codes(index["shard"])[songs[:, 0]].astype(np.int64)
     return Samples(songs, blocks, _frames(index), groups, graph)
 
 
 def _index_rows(index: pa.Table, pairs: pa.Table) -> Int64:
-    """Rows of both songs of each pair [n, 2], in the order of their ids; pairs without audio are left out."""
-    pairs = pairs.sort_by([("anchor_id", "ascending"), ("positive_id", "ascending")])
+    """Rows of both songs of each pair [n, 2]; pairs without audio are left out."""
     songs = np.stack([rows_of(index, pairs["anchor_id"]), rows_of(index, pairs["positive_id"])], axis=1)
     return songs[(songs >= 0).all(axis=1)]
 

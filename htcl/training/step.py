@@ -13,7 +13,7 @@ from htcl.training.batches import Batch, MicroBatch
 from htcl.training.losses import gather_rows, stage1_loss, stage2_loss
 
 FROZEN_TEXTS = 250_000
-"""Songs whose frozen text output a rank keeps: 400 MB at 384 numbers each."""
+"""Index rows whose frozen text output a rank keeps: 400 MB at 384 numbers each."""
 
 Loss = tuple[Tensor, dict[str, Tensor]]
 """The loss of a rank's own rows, [], and its terms without gradient."""
@@ -56,25 +56,28 @@ class SongEncoder(nn.Module):
         return torch.stack([view.float() for view in views], dim=1)
 
     def _pooled_text(self, part: MicroBatch) -> Tensor:
-        """Output of the text encoder; a frozen one is asked only once for a song whose text does not change."""
+        """Output of the text encoder; a frozen one is asked once for a song that is kept and whose text is constant."""
         if self._frozen:
             self.model.text_model.train(False)  # a constant must not depend on dropout
         if not self._constant:
             return self._read(part["input_ids"], part["text_attention_mask"], part.get("token_type_ids"))
-        rows, known = part["songs"].tolist(), self._known_texts
-        fresh = {row: self._read_alone(part, place) for place, row in enumerate(rows) if row not in known}
-        pooled = torch.stack([known[row] if row in known else fresh[row] for row in rows])
-        if len(known) < FROZEN_TEXTS:
-            known.update(fresh)
-        return pooled
+        rows = part["songs"].tolist()
+        found = {row: self._known_texts[row] for row in rows if row in self._known_texts}
+        for place, row in enumerate(rows):
+            if row < FROZEN_TEXTS and row not in found:
+                # In a batch its last bits would depend on which songs are new with it.
+                found[row] = self._known_texts[row] = self._read_places(part, [place])[0]
+        if others := [place for place, row in enumerate(rows) if row >= FROZEN_TEXTS]:
+            found |= zip([rows[place] for place in others], self._read_places(part, others), strict=True)
+        return torch.stack([found[row] for row in rows])
 
-    def _read_alone(self, part: MicroBatch, place: int) -> Tensor:
-        """Pooled text [hidden] of one song: in a batch its last bits would depend on which songs are new with it."""
-        tokens = int(part["text_attention_mask"][place].sum())
+    def _read_places(self, part: MicroBatch, places: list[int]) -> Tensor:
+        """Pooled text [places, hidden] of some songs of a micro-batch, padded to the longest of them."""
+        tokens = int(part["text_attention_mask"][places].sum(dim=1).max())
         names = ("input_ids", "text_attention_mask", "token_type_ids")
-        ids, mask, types = (part[name][place : place + 1, :tokens] if name in part else None for name in names)
+        ids, mask, types = (part[name][places, :tokens] if name in part else None for name in names)
         assert ids is not None
-        return self._read(ids, mask, types)[0]
+        return self._read(ids, mask, types)
 
     def _read(self, ids: Tensor, mask: Tensor | None, types: Tensor | None) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._frozen):

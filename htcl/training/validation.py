@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 import torch.distributed as dist
 
-from htcl.embedding import Float32, unit
+from htcl.embedding import Float32, SongEmbedder
 from htcl.evaluation.results import Result, per_query_table, summarise
 from htcl.evaluation.retrieval import evaluate_retrieval
-from htcl.models import HTCLModel
+from htcl.models import HTCLModel, HTCLProcessor
 from htcl.shards.order import Int64
 from htcl.training.batches import Songs
 
@@ -22,23 +21,23 @@ SONGS = 500
 _BATCH = 16
 
 
-def validate(model: HTCLModel, songs: Songs, system: str, device: torch.device) -> list[Result]:
+def validate(model: HTCLModel, processor: HTCLProcessor, songs: Songs, system: str) -> list[Result]:
     """Text-to-audio and audio-to-text retrieval among songs of the validation side; every rank calls it.
 
     Args:
         model: is left in evaluation mode.
+        processor: the model's.
         songs: reads the rows of the index.
         system: name of the model in the results.
-        device: where the model is.
 
     Returns:
         Figures with their bootstrap intervals, the same on every rank; none without such songs.
     """
     rows = np.flatnonzero(np.asarray(pc.equal(songs.index["split"], "validation"))).astype(np.int64)[:SONGS]
-    model.train(False)
+    embedder = SongEmbedder(model, processor)
     own = rows[dist.get_rank() :: dist.get_world_size()]
     parts: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, (own, *_embed(model, songs, own, device)))
+    dist.all_gather_object(parts, (own, *_embed(embedder, songs, own)))
     rows, audio, text = (np.concatenate([part[view] for part in parts]) for view in range(3))
     if not len(rows):
         return []
@@ -49,15 +48,12 @@ def validate(model: HTCLModel, songs: Songs, system: str, device: torch.device) 
     )
 
 
-@torch.inference_mode()
-def _embed(model: HTCLModel, songs: Songs, rows: Int64, device: torch.device) -> tuple[Float32, Float32]:
+def _embed(embedder: SongEmbedder, songs: Songs, rows: Int64) -> tuple[Float32, Float32]:
     """Unit audio and text embeddings [n, size] each."""
-    size = list(model.config.projection_sizes)[-1]
-    audio, text = [np.zeros((0, size), np.float32)], [np.zeros((0, size), np.float32)]
+    nothing = np.zeros((0, list(embedder.model.config.projection_sizes)[-1]), np.float32)
+    audio, text = [nothing], [nothing]
     for start in range(0, len(rows), _BATCH):
         part = rows[start : start + _BATCH]
-        inputs = {name: tensor.to(device) for name, tensor in songs.inputs(part, songs.mels(part)).items()}
-        audio.append(unit(model.get_audio_features(inputs["input_features"], inputs.get("attention_mask"))))
-        words = (inputs["input_ids"], inputs["text_attention_mask"], inputs.get("token_type_ids"))
-        text.append(unit(model.get_text_features(*words)))
+        audio.append(embedder.embed_songs(songs.mels(part))[0])
+        text.append(embedder.embed_texts(songs.texts(part)))
     return np.concatenate(audio), np.concatenate(text)

@@ -29,7 +29,8 @@ def main() -> None:
 
     def train_it() -> None:
         recipe = Recipe(**work["recipe"])
-        _train(validate_config(work["config"], "the agent's job"), Step(recipe.kind, recipe, False, ""), pulses=True)
+        step = Step(recipe.kind, recipe, False, "")
+        _train(validate_config(work["config"], "the agent's job"), lambda: step, placed=False)
 
     sys.exit(_guarded(train_it))
 
@@ -48,13 +49,9 @@ def train_as_rank(config: PipelineConfig, stage: str) -> int:
     """
     read_rank(os.environ)
 
-    def train_it() -> None:
+    def plan_for_all() -> Step | None:
         import torch.distributed as dist
 
-        from htcl.training.loop import join_ranks
-
-        _choose_accelerator(placed=True)
-        join_ranks(config)
         shared: list[Recipe | None] = [None]
         if dist.get_rank() == 0:
             step = plan(config)[stage]
@@ -62,10 +59,10 @@ def train_as_rank(config: PipelineConfig, stage: str) -> int:
         dist.broadcast_object_list(shared, src=0)
         if shared[0] is None:
             log(get_logger(stage), "skipped, nothing changed")
-        else:
-            _train(config, Step(stage, shared[0], False, ""), pulses=False)
+            return None
+        return Step(stage, shared[0], False, "")
 
-    return _guarded(train_it)
+    return _guarded(lambda: _train(config, plan_for_all, placed=True))
 
 
 def read_rank(env: MutableMapping[str, str]) -> None:
@@ -110,15 +107,24 @@ def _guarded(train_it: Callable[[], None]) -> int:
     return 0
 
 
-def _train(config: PipelineConfig, step: Step, pulses: bool) -> None:
-    _choose_accelerator(placed=not pulses)
+def _train(config: PipelineConfig, find_step: Callable[[], Step | None], placed: bool) -> None:
+    """Meet the other ranks, and train what `find_step` then names.
+
+    Args:
+        config: the configuration.
+        find_step: called once the ranks have met; None: there is nothing to train.
+        placed: by a scheduler, which reads no pulses.
+    """
+    _choose_accelerator(placed)
     quiet_libraries()
     from htcl.training.liveness import Liveness
-    from htcl.training.loop import train  # brings torch and DeepSpeed, whose errors are to be logged too
+    from htcl.training.loop import join_ranks, train  # bring torch and DeepSpeed, whose errors are to be logged too
 
-    liveness = Liveness(int(os.environ["RANK"]), config.training.collective_timeout_seconds, pulses)
+    liveness = Liveness(int(os.environ["RANK"]), config.training.stall_seconds, pulses=not placed)
     with liveness.watched():
-        train(config, step, liveness)
+        join_ranks(config)
+        if step := find_step():
+            train(config, step, liveness)
 
 
 def _choose_accelerator(placed: bool) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -20,6 +21,7 @@ from htcl.artifacts import ArtifactStore
 from htcl.config_file import save_config
 from htcl.errors import HTCLError
 from htcl.logs import parse_line
+from htcl.plan import plan
 from htcl.shards.index import read_index
 from htcl.storage import join
 from htcl.training import loop
@@ -214,6 +216,26 @@ def test_zero_changes_where_the_state_lies_and_not_what_comes_out(whole, project
     assert all(torch.equal(trained(config, step)[0][name], tensor) for name, tensor in weights.items())
 
 
+def test_stage_2_goes_on_to_the_same_bits_with_every_source_of_chance(whole):
+    """Killed in the middle: pairs, a text encoder that is trained, dropout in both passes of cached gradients."""
+    recipe = {"epochs": 4, "dropout": 0.05, "text_encoder_lr": 1e-3, "popularity_correction": True}
+    stage2 = whole[0].stage2.model_copy(update={**recipe, "text_field_dropout": 0.3, "time_mask_ratio": 0.1})
+    training = whole[0].training.model_copy(update={"micro_batch_size": 2, "checkpoint_every_steps": 3})
+    config = whole[0].model_copy(update={"stage2": stage2, "training": training})
+    step, store = plan(config)["stage2"], ArtifactStore(config.workspace)
+    with pytest.raises(HTCLError):
+        run_stage(config, step, kill_at(7, signal.SIGKILL))
+    lines = []
+    run_stage(config, step, lines.append)
+    assert start_of(lines) in (3, 6)
+    folder = store.fetch("stage2", step.key)
+    resumed = load_file(folder / "model.safetensors")
+    shutil.rmtree(folder)
+    run_stage(config, step, lambda line: None)
+    expected = load_file(store.fetch("stage2", step.key) / "model.safetensors")
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in expected.items())
+
+
 def test_bf16_has_float32_weights(project):
     config, step = project("bf16", {"precision": "bf16", "zero_stage": 1, "processes": 1}, STAGE1)
     run_stage(config, step, lambda line: None)
@@ -289,7 +311,7 @@ def test_checkpoints_on_object_storage_are_uploaded_by_every_rank(whole, project
 
 
 def test_a_rank_that_dies_or_hangs_is_named_and_leaves_nothing_behind(project):
-    config, step = project("dead", {"collective_timeout_seconds": 8}, STAGE1)
+    config, step = project("dead", {"stall_seconds": 8}, STAGE1)
     for sign, words in ((signal.SIGKILL, "was killed by SIGKILL"), (signal.SIGSTOP, "is silent for")):
         pids = {}
 

@@ -26,16 +26,19 @@ pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 STAGE1 = {"epochs": 10, "dropout": 0.05}
 STAGE2 = {"epochs": 3, "dropout": 0.05}
-TRAINING = {"processes": 2, "collective_timeout_seconds": 8, "checkpoint_every_steps": 10}
+TRAINING = {"processes": 2, "stall_seconds": 8, "checkpoint_every_steps": 10}
 RANK, AGENT = "htcl.training.worker", "htcl.training.agent"
 
 DRIVER = """
+import signal
 import sys
 from htcl.config_file import load_config
 from htcl.errors import HTCLError
 from htcl.plan import plan
+from htcl.processes import end_live_sessions
 from htcl.training.launch import run_stage
 
+signal.signal(signal.SIGTERM, lambda *_: end_live_sessions())  # as a cancelled flow does
 for stage in sys.argv[2:]:
     config = load_config(sys.argv[1])
     try:
@@ -128,6 +131,18 @@ def test_a_dead_launcher_takes_all_ranks_with_it(project: Project, hosts: TwoHos
 
     read(process, 2, kill)
     assert len(started) >= 4 and await_end(started, 40) == []
+
+
+def test_a_cancelled_run_leaves_a_checkpoint_and_goes_on_from_it(project: Project, hosts: TwoHosts) -> None:
+    path = on_hosts(project, hosts, "cancelled", {**TRAINING, "checkpoint_every_steps": 1000})
+    process = hosts.start(DRIVER, str(path), "stage1")
+    lines = read(process, 2, process.terminate)
+    done = "failed: stage1: interrupted; what is done is in a checkpoint, from which the next run goes on"
+    assert lines[-1] == done, lines[-5:]
+    assert hosts.pids(AGENT) == [] and hosts.pids(RANK) == []
+    again = read(hosts.start(DRIVER, str(path), "stage1"))
+    (start,) = [line for line in map(parse_line, again) if line and line.message == "training"]
+    assert int(start.fields["first_step"]) >= 2
 
 
 def test_a_cut_network_ends_both_hosts_and_names_the_lost_one(project: Project, hosts: TwoHosts) -> None:

@@ -90,7 +90,7 @@ def test_terms_of_stage_2_have_their_own_corrections():
     everything = torch.zeros(6, 6, dtype=torch.bool)
     everything[0, 2] = True
     known = PairCorrections(Corrections(everything), Corrections(mask), Corrections(mask.T))
-    _, masked = stage2_loss(*views, taus, known=known)
+    _, masked = stage2_loss(*views, taus, corrections=known)
     _, plain = stage2_loss(*views, taus)
     assert all(masked[name] < plain[name] for name in plain)
     audio, text, fusion = views

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from htcl.config import Stage2Config, StageConfig
 from htcl.errors import HTCLError
 from htcl.training import batches
-from htcl.training.batches import LEAST_BUCKET, PADDING_SHARE, READ_AHEAD, Batch, Loader, micro_batches
+from htcl.training.batches import ENOUGH_FRAMES, LEAST_BUCKET, PADDING_SHARE, READ_AHEAD, Batch, Loader, micro_batches
 from htcl.training.samples import KnownPairs, Samples, stage1_samples
 from htcl.training.schedule import Schedule
 
@@ -76,19 +76,21 @@ def stacked(batches, corrections):
 
 @settings(deadline=None, max_examples=50)
 @given(FRAMES)
-def test_songs_are_cut_where_lengths_differ_and_nowhere_else(frames):
+def test_songs_are_cut_where_lengths_differ_or_a_part_is_large_and_nowhere_else(frames):
     parts = micro_batches(frames, None)
     assert [place for part in parts for place in range(len(frames))[part]] == list(range(len(frames)))
     for part in parts:
         inside = frames[part]
         assert len(inside) >= min(LEAST_BUCKET, len(frames))
         padding = 1 - inside / inside[0]
+        size = np.arange(1, len(inside) + 1) * inside[0]
         # Too few songs before or behind a place forbid to cut there.
         places = np.arange(part.start, part.stop)
         free = (places - part.start >= LEAST_BUCKET) & (len(frames) - places >= LEAST_BUCKET)
-        assert (padding[free] <= PADDING_SHARE).all()
+        assert (padding[free] <= PADDING_SHARE).all() and (size[free] <= ENOUGH_FRAMES).all()
         if part.stop < len(frames):
-            assert 1 - frames[part.stop] / inside[0] > PADDING_SHARE
+            padded = 1 - frames[part.stop] / inside[0] > PADDING_SHARE
+            assert padded or (len(inside) + 1) * inside[0] > ENOUGH_FRAMES
 
 
 @settings(deadline=None, max_examples=50)
@@ -348,7 +350,7 @@ def test_reference_parity_encodes_every_occurrence_and_masks_nothing(samples, wo
         songs = torch.cat([part["songs"] for part in batch.micro_batches])
         assert songs.tolist() == [*local[:, 0], *local[:, 1]]
         assert table[batch.places].tolist() == rows.tolist()
-        assert batch.own is None
+        assert batch.own.tolist() == list(range(len(batch.places)))
         found = batch.between_pairs()
         for part in (found.songs, found.forth, found.back):
             assert part.false_negatives is None and part.log_q is None

@@ -47,7 +47,7 @@ def test_a_hostfile_that_is_not_there_is_an_error(tmp_path):
 
 
 def test_the_agent_of_this_host_is_started_as_it_is():
-    assert not Host(LOCAL, 1).remote
+    assert not Host(LOCAL, 1).remote and not Host("localhost", 1).remote
     assert Host(LOCAL, 1).command == [sys.executable, *AGENT]
 
 
@@ -55,6 +55,7 @@ def test_the_agent_of_another_host_is_started_by_an_ssh_that_asks_nothing(monkey
     monkeypatch.setattr(sys, "executable", "/opt/my env/bin/python")
     assert Host("alpha", 1).remote
     *ssh, name, line = Host("alpha", 1).command
-    assert (ssh[0], name) == ("ssh", "alpha")
+    assert ssh[:4] == ["sh", "-c", 'trap "" TERM; exec "$@"', "sh"]  # it stays to carry the end to the agent
+    assert (ssh[4], name) == ("ssh", "alpha")
     assert {"BatchMode=yes", "ServerAliveInterval=3", "ServerAliveCountMax=3"} <= set(ssh)
     assert shlex.split(line) == ["/opt/my env/bin/python", *AGENT]  # the other side's shell reads one line

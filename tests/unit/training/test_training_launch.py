@@ -17,7 +17,7 @@ from htcl.errors import HTCLError
 from htcl.plan import Step
 from htcl.training import hosts, launch
 from htcl.training.agent import EXIT_INTERRUPTED
-from htcl.training.card import write_metrics, write_model_card
+from htcl.training.card import write_model_card
 from htcl.training.hosts import LOCAL
 from htcl.training.launch import run_stage
 from htcl.training.worker import describe
@@ -98,7 +98,7 @@ def agents(config, tmp_path, monkeypatch):
     lines = []
 
     def run(script="", on_line=lines.append, stall=600, **scripts):
-        changes = {"collective_timeout_seconds": stall, "hostfile": str(tmp_path / "hosts") if scripts else ""}
+        changes = {"stall_seconds": stall, "hostfile": str(tmp_path / "hosts") if scripts else ""}
         for host, text in (scripts or {LOCAL: script}).items():
             (tmp_path / f"{host}.txt").write_text(textwrap.dedent(text))
         training = config.training.model_copy(update=changes)
@@ -246,7 +246,7 @@ def test_a_stalled_rank_ends_the_run_and_is_named(agents, failure):
         os._exit(75)
     """
     sentence = failure(pulses, stall=1)
-    assert sentence.startswith("stage2: rank 1 on host b ") and "after step 4 in data; training.coll" in sentence
+    assert sentence.startswith("stage2: rank 1 on host b ") and "after step 4 in data; training.stall" in sentence
     assert agents.lines == ["a line"]
 
 
@@ -262,12 +262,12 @@ def test_an_error_of_the_reader_ends_the_ranks(agents, job):
 def test_ranks_anywhere_get_the_variables_that_they_need_and_no_others(agents, job, monkeypatch):
     needed = {
         "AWS_REGION": "eu",
-        "HTCL_X": "a b",
+        "HF_HOME": "a b",
         "NCCL_DEBUG": "INFO",
         "MLFLOW_TRACKING_URI": "http://x",
         "TMPDIR": "/t",
     }
-    for name, value in {**needed, "HOME_TOKEN": "secret", "XAWS_KEY": "secret"}.items():
+    for name, value in {**needed, "HOME_TOKEN": "secret", "XAWS_KEY": "secret", "HTCL_USER_KEY": "secret"}.items():
         monkeypatch.setenv(name, value)
     agents(alpha="rendezvous(); publish()", beta="", gamma="")
     env = job("beta")["env"]
@@ -300,10 +300,9 @@ def test_the_ranks_of_a_parent_that_is_killed_end_too(config, tmp_path):
 
 
 def test_model_card_says_what_the_model_was_made_from(config, tmp_path):
-    write_metrics(tmp_path, [{"step": 10, "loss": 2.5}, {"step": 20, "loss": 1.25}])
     step = Step("stage2", Recipe("stage2", 1, {}, {"stage1": "abc", "pairs": "def"}), False, "")
     schedule = SimpleNamespace(samples=SimpleNamespace(songs=range(17)), total_steps=20, batch_size=4)
-    write_model_card(tmp_path, config, step, schedule, [])
+    write_model_card(tmp_path, config, step, schedule, 1.25, [])
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: htcl\n") and "# HTCL stage2: Llibre de música" in card
     for line in (

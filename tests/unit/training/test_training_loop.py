@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,18 +28,17 @@ def alone(monkeypatch):
     monkeypatch.setattr(loop.dist, "get_rank", lambda: 0)
     monkeypatch.setattr(loop.dist, "get_world_size", lambda: 1)
     monkeypatch.setattr(loop.deepspeed, "init_distributed", lambda **options: None)
-    monkeypatch.setattr(loop, "check_shared_storage", lambda work: None)
 
 
-def test_epochs_come_from_the_recipe_and_text_fields_from_the_model(project, processor, alone):
+def test_epochs_come_from_the_recipe_and_text_fields_and_parity_from_the_model(project, processor, alone):
     """A fine-tune has fewer epochs than the stage, and reads the fields that its champion was trained on."""
     config, step = project("recipe", {}, {"epochs": 16})
     section = {**step.recipe.section, "stage1": {**step.recipe.section["stage1"], "epochs": 2}}
-    processor.text_fields = ["genre", "title"]
+    processor.text_fields, processor.reference_parity = ["genre", "title"], True
     step = replace(step, recipe=replace(step.recipe, section=section))
     loader = loop._loader(config, step, config.stage1, ArtifactStore(config.workspace), processor)
     assert (loader.schedule.epochs, loader.schedule.total_steps) == (2, 6)
-    assert loader.songs._fields == ["genre", "title"]
+    assert loader.songs._fields == ["genre", "title"] and loader.reference_parity
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,17 @@ def test_learning_rates_follow_the_schedule(project, tiny_model, alone, monkeypa
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_run_that_has_lost_its_weights_ends_before_it_spoils_a_checkpoint(loss):
-    check_finite(3, {"loss": 1.5})
-    with pytest.raises(HTCLError, match=rf"the loss is {loss} at step 3; lower the learning rates"):
-        check_finite(3, {"loss": loss})
+def test_a_run_that_has_lost_its_loss_ends_before_it_spoils_a_checkpoint(loss):
+    engine = SimpleNamespace(module=torch.nn.Linear(2, 2), skipped_steps=0)
+    check_finite(3, {"loss": 1.5}, engine)
+    with pytest.raises(HTCLError, match=rf"the loss is {loss} at step 3 or before; lower the learning rates"):
+        check_finite(3, {"loss": loss}, engine)
+
+
+@pytest.mark.parametrize(("weight", "skipped"), [(math.nan, 0), (math.inf, 0), (1.0, 1)])
+def test_a_run_that_has_lost_its_weights_or_an_update_ends_too(weight, skipped):
+    """The loss is that from before the update; ZeRO leaves an update out."""
+    engine = SimpleNamespace(module=torch.nn.Linear(2, 2), skipped_steps=skipped)
+    torch.nn.init.constant_(engine.module.bias, weight)
+    with pytest.raises(HTCLError, match="a gradient was not finite at step 3 or before"):
+        check_finite(3, {"loss": 1.5}, engine)

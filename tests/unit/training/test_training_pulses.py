@@ -67,7 +67,7 @@ def test_every_phase_of_a_step_is_bounded(clock, phase):
     assert ranks.live(STALL) is None
     assert ranks.live(2) == (
         f"rank 0 on host h0 does not get on for 62 s, after step 4 in {phase}; "
-        f"training.collective_timeout_seconds = {STALL} bounds that"
+        f"training.stall_seconds = {STALL} bounds that"
     )
 
 

@@ -141,7 +141,7 @@ def test_the_place_of_a_rank_is_watched_while_it_trains(config, trained, monkeyp
         watched.append(len(trained))
 
     monkeypatch.setattr("htcl.training.liveness.Liveness.watched", watch)
-    worker._train(config, STEP, pulses=False)
+    worker._train(config, lambda: STEP, placed=True)
     assert watched == [0, 1]
 
 
