@@ -12,10 +12,8 @@ import numpy as np
 import torch
 
 from htcl.training.batches import micro_batches
-from htcl.training.loop import seed_micro_batch
 from htcl.training.losses import stage2_loss
 from htcl.training.schedule import assign_songs
-from htcl.training.step import forward_backward
 from tests.benchmarks.setting import (
     FULL_FRAMES,
     SIZE,
@@ -25,8 +23,10 @@ from tests.benchmarks.setting import (
     new_mels,
     new_model,
     new_processor,
+    train_on,
 )
 from tests.benchmarks.table import Line
+from tests.benchmarks.timing import median_seconds
 
 PAIRS = 32
 SHORT_FRAMES = (110, 625)
@@ -50,8 +50,6 @@ def against(rounds: int, log: Path | None) -> list[Line]:
 
 
 def _compare(batch: np.ndarray, frames: list[int], rounds: int, what: str, wanted: str) -> Line:
-    from tests.benchmarks.bench_train import median_seconds
-
     mels, lengths = new_mels(frames), np.array(frames, dtype=np.int32)
     assigned = assign_songs(batch, lengths, 0, 1)
     processor = new_processor()
@@ -62,11 +60,7 @@ def _compare(batch: np.ndarray, frames: list[int], rounds: int, what: str, wante
     ready = batch_of(parts, assigned.places, batch)
     engine = new_engine(2, PAIRS, new_model(2))
 
-    def ours() -> None:
-        forward_backward(engine, ready, False, lambda part: seed_micro_batch(0, 0, part), lambda phase, part: None)
-        engine.step()
-
-    mine, peer = median_seconds([ours, _authors_step(batch, mels)], 2 * rounds)
+    mine, peer = median_seconds([lambda: train_on(engine, ready), _authors_step(batch, mels)], 2 * rounds)
     rates = [f"{2 * PAIRS / seconds:.1f} songs/s" for seconds in (mine, peer)]
     return Line(f"{what} ({SIZE})", *rates, f"{peer / mine:.2f} x", wanted)
 

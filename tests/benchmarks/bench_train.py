@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -44,19 +43,6 @@ def main() -> None:
             lines += part()
             print(f"{lines[-1].what}: {time.monotonic() - started:.0f} s", flush=True)
     print_table(lines)
-
-
-def median_seconds(acts: list[Callable[[], object]], rounds: int) -> list[float]:
-    """Median time of each act, taken in turns so that the machine's moods meet all alike."""
-    for act in acts:
-        act()
-    times: list[list[float]] = [[] for _ in acts]
-    for _ in range(rounds):
-        for act, found in zip(acts, times, strict=True):
-            start = time.perf_counter()
-            act()
-            found.append(time.perf_counter() - start)
-    return [statistics.median(found) for found in times]
 
 
 if __name__ == "__main__":

@@ -17,12 +17,11 @@ from htcl.shards.index import read_index, write_index
 from htcl.shards.reader import ShardReader
 from htcl.shards.writer import ShardWriter
 from htcl.training.batches import Loader, Songs
-from htcl.training.loop import seed_micro_batch
 from htcl.training.samples import stage1_samples
 from htcl.training.schedule import Schedule
-from htcl.training.step import forward_backward
-from tests.benchmarks.setting import new_engine, new_mels, new_model, new_processor
+from tests.benchmarks.setting import new_engine, new_mels, new_model, new_processor, train_on
 from tests.benchmarks.table import Line
+from tests.benchmarks.timing import median_seconds
 
 SONGS, BATCH, SHARD_BYTES, DELAY = 512, 32, 16 << 20, 0.030
 
@@ -54,26 +53,19 @@ def _wait(folder: Path, index: pa.Table, slow: bool, what: str, wanted: str) -> 
     loader = Loader(Schedule(stage1_samples(index), BATCH, 1, 0), songs, StageConfig(), 0, 1)
     engine = new_engine(1, BATCH, new_model(1))
     batches = loader.batches()
-    _train(engine, next(batches))  # reading begins before the first step does
+    train_on(engine, next(batches))  # reading begins before the first step does
     waited, start = 0.0, time.perf_counter()
     for _ in range(loader.schedule.total_steps - 1):
         before = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - before
-        _train(engine, batch)
+        train_on(engine, batch)
     total = time.perf_counter() - start
     return Line(f"waiting for data, {what}", f"{waited:.2f} s", f"{total:.1f} s", f"{waited / total:.1%}", wanted)
 
 
-def _train(engine: Any, batch: Any) -> None:
-    forward_backward(engine, batch, False, lambda part: seed_micro_batch(0, 0, part), lambda phase, part: None)
-    engine.step()
-
-
 def throughput(folder: Path, rounds: int) -> list[Line]:
     """Shuffled reading, checked and decoded, against reading the files from front to back; both from memory."""
-    from tests.benchmarks.bench_train import median_seconds
-
     index = read_index(folder)
     order = np.random.default_rng(0).permutation(len(index))
     files = sorted((folder / "shards").iterdir())

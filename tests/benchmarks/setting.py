@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from transformers import BertTokenizer
 from htcl.config import PipelineConfig
 from htcl.config_file import validate_config
 from htcl.models import HTCLConfig, HTCLModel, HTCLProcessor
-from htcl.training.batches import Batch, MicroBatch
-from htcl.training.loop import join_ranks, start_engine
+from htcl.training.batches import Batch, MicroBatch, model_inputs
+from htcl.training.loop import join_ranks, seed_micro_batch, start_engine
+from htcl.training.step import forward_backward
 
 FULL_FRAMES = 1251
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(1000))]
@@ -67,17 +69,20 @@ def new_mels(frames: list[int], n_mels: int = 128) -> list[np.ndarray]:
 
 def inputs_of(processor: HTCLProcessor, mels: list[np.ndarray], songs: list[int]) -> MicroBatch:
     """Model inputs of songs, each with a text of its own."""
-    audio = processor.from_mels(mels)
-    if audio["attention_mask"].all():
-        del audio["attention_mask"]
     texts = [" ".join(f"w{(song * 7 + word) % 1000}" for word in range(12)) for song in songs]
-    text = dict(processor(text=texts))
-    text["text_attention_mask"] = text.pop("attention_mask")
-    return {**audio, **text, "songs": torch.tensor(songs)}
+    return model_inputs(processor.from_mels(mels), processor(text=texts), np.array(songs))
 
 
-def batch_of(parts: list[MicroBatch], places: np.ndarray, songs: np.ndarray) -> Batch:
-    """A batch of one rank with masks for songs that come twice."""
-    own, none = torch.arange(len(places)), torch.zeros((0, 2), dtype=torch.int64)
+def batch_of(parts: list[MicroBatch], places: np.ndarray, songs: np.ndarray, own: int | None = None) -> Batch:
+    """A batch with masks for songs that come twice, of which this rank computes the first samples, or all."""
+    none = torch.zeros((0, 2), dtype=torch.int64)
     known = (none, none) if places.shape[1] == 2 else None
-    return Batch(0, parts, torch.from_numpy(places), own, torch.from_numpy(songs), known)
+    return Batch(0, parts, torch.from_numpy(places), torch.arange(own or len(places)), torch.from_numpy(songs), known)
+
+
+def train_on(
+    engine: Any, batch: Batch, cached: bool = False, phase: Callable[[str, int], None] = lambda phase, part: None
+) -> None:
+    """One step."""
+    forward_backward(engine, batch, cached, lambda part: seed_micro_batch(0, 0, part), phase)
+    engine.step()

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from htcl.training.liveness import Liveness
-from htcl.training.loop import Termination, seed_micro_batch
+from htcl.training.loop import Termination
 from htcl.training.stages import parameter_groups
-from htcl.training.step import SongEncoder, batch_loss, forward_backward
+from htcl.training.step import SongEncoder, batch_loss
 from tests.benchmarks.setting import (
     SIZE,
     batch_of,
@@ -20,8 +20,10 @@ from tests.benchmarks.setting import (
     new_mels,
     new_model,
     new_processor,
+    train_on,
 )
 from tests.benchmarks.table import Line
+from tests.benchmarks.timing import median_seconds
 
 SONGS, FRAMES = 32, 400
 
@@ -32,8 +34,6 @@ def overhead(rounds: int) -> list[Line]:
 
 
 def _overhead(stage: int, rounds: int) -> Line:
-    from tests.benchmarks.bench_train import median_seconds
-
     songs = np.arange(SONGS).reshape(-1, stage)
     part = inputs_of(new_processor(), new_mels([FRAMES] * SONGS), list(range(SONGS)))
     batch = batch_of([part], songs, songs)
@@ -45,10 +45,7 @@ def _overhead(stage: int, rounds: int) -> Line:
     adam = torch.optim.Adam(groups)
 
     def ours() -> None:
-        forward_backward(
-            engine, batch, False, lambda p: seed_micro_batch(0, 0, p), lambda phase, part: liveness.at(0, phase)
-        )
-        engine.step()
+        train_on(engine, batch, phase=lambda phase, part: liveness.at(0, phase, part))
         termination.anywhere()
 
     def theirs() -> None:
