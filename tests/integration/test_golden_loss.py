@@ -19,9 +19,14 @@ from tests.integration.harness import Run
 
 GOLDEN = Path(__file__).parent / "golden_loss.json"
 STEPS, WINDOW = 100, 10
-RECIPES = {"stage1": {"epochs": 40, "global_batch_size": 16}, "stage2": {"epochs": 20, "global_batch_size": 32}}
-TOLERANCE = 0.02
-"""Relative, of means over WINDOW steps: other processors round otherwise, and a hundred steps make more of it."""
+# The paper's rates: with the demo's, which are ten times higher, the rounding of another processor grows to 3 %.
+RATES = {"audio_encoder_lr": 1e-4, "head_lr": 1e-4}
+RECIPES = {
+    "stage1": {"epochs": 34, "global_batch_size": 16, **RATES},
+    "stage2": {"epochs": 9, "global_batch_size": 32, **RATES},
+}
+TOLERANCE = 2e-3
+"""Relative, of means over WINDOW steps."""
 
 
 def hundred_steps(config: PipelineConfig, stage: str) -> list[float]:
