@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +27,7 @@ from tests.unit.training.conftest import Project, make_project
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
-STAGE1 = {"epochs": 10, "dropout": 0.05}
+STAGE1: dict[str, Any] = {"epochs": 10, "dropout": 0.05}
 STAGE2 = {"epochs": 3, "dropout": 0.05}
 TRAINING = {"processes": 2, "stall_seconds": 8, "checkpoint_every_steps": 10}
 RANK, AGENT = "htcl.training.worker", "htcl.training.agent"
@@ -59,9 +62,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return make_project(tmp_path_factory.mktemp("project"))
 
 
-def on_hosts(project: Project, hosts: TwoHosts, name: str, training: dict[str, object] = TRAINING) -> Path:
+def on_hosts(project: Project, hosts: TwoHosts, name: str, epochs: int = STAGE1["epochs"]) -> Path:
     """A new workspace and the path of its configuration with the hostfile."""
-    config, _ = project(name, {**training, "hostfile": str(hosts.hostfile)}, STAGE1, STAGE2)
+    config, _ = project(name, {**TRAINING, "hostfile": str(hosts.hostfile)}, {**STAGE1, "epochs": epochs}, STAGE2)
     return save_config(config, Path(config.workspace) / "config.yaml")
 
 
@@ -133,16 +136,18 @@ def test_a_dead_launcher_takes_all_ranks_with_it(project: Project, hosts: TwoHos
     assert len(started) >= 4 and await_end(started, 40) == []
 
 
-def test_a_cancelled_run_leaves_a_checkpoint_and_goes_on_from_it(project: Project, hosts: TwoHosts) -> None:
-    path = on_hosts(project, hosts, "cancelled", {**TRAINING, "checkpoint_every_steps": 1000})
+def test_a_cancelled_run_leaves_a_checkpoint_on_the_way_out(project: Project, hosts: TwoHosts) -> None:
+    path = on_hosts(project, hosts, "cancelled", epochs=1000)
     process = hosts.start(DRIVER, str(path), "stage1")
-    lines = read(process, 2, process.terminate)
+    lines = read(process, 12, process.terminate)
     done = "failed: stage1: interrupted; what is done is in a checkpoint, from which the next run goes on"
     assert lines[-1] == done, lines[-5:]
     assert hosts.pids(AGENT) == [] and hosts.pids(RANK) == []
-    again = read(hosts.start(DRIVER, str(path), "stage1"))
-    (start,) = [line for line in map(parse_line, again) if line and line.message == "training"]
-    assert int(start.fields["first_step"]) >= 2
+    (said, *_) = [line.message for line in map(parse_line, lines) if line and "interrupted after" in line.message]
+    step = re.search(r"after step (\d+) of", said)
+    assert step
+    (manifest,) = path.parent.glob(f"training/*/checkpoints/step-{step[1]}/manifest.json")
+    assert json.loads(manifest.read_text())["step"] == int(step[1]) >= 12
 
 
 def test_a_cut_network_ends_both_hosts_and_names_the_lost_one(project: Project, hosts: TwoHosts) -> None:
