@@ -15,14 +15,12 @@ import webdataset as wds
 from htcl import storage
 from htcl.errors import HTCLError
 from htcl.models import HTCLModel, HTCLProcessor
-from htcl.shards.reader import decode_mel
+from htcl.shards.reader import MEND, decode_mel
 
 Float32 = npt.NDArray[np.float32]
 
 BUFFER_BATCHES = 8
 """Batches sorted by length together: little padding, bounded memory."""
-
-_MEND = "delete the shard and the folder artifacts/shards, then run again"
 
 
 class SongEmbedder:
@@ -89,7 +87,7 @@ class SongEmbedder:
                 yield from self._embed_buffer(buffer, fused, batch_size)
                 buffer = []
         if missing:
-            raise HTCLError(f"shard {uri} lacks {len(missing)} of its songs, such as {min(missing)}; {_MEND}")
+            raise HTCLError(f"shard {uri} lacks {len(missing)} of its songs, such as {min(missing)}; {MEND}")
         yield from self._embed_buffer(buffer, fused, batch_size)
 
     def _embed_buffer(
@@ -127,7 +125,7 @@ def shard_samples(uri: str) -> Iterator[tuple[str, bytes]]:
             for sample in wds.tariterators.group_by_keys({**file, "__url__": uri} for file in files):
                 yield json.loads(sample["json"])["track_id"], sample["mel.npy"]
     except (FileNotFoundError, tarfile.TarError, KeyError, ValueError) as error:
-        raise HTCLError(f"shard {uri} is gone or damaged ({error}); {_MEND}") from None
+        raise HTCLError(f"shard {uri} is gone or damaged ({error}); {MEND}") from None
 
 
 def unit(vectors: torch.Tensor) -> Float32:

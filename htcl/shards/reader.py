@@ -23,6 +23,8 @@ PARALLEL_READS = 16
 """Ranges that are read at once: object storage answers each slowly but many together."""
 GAP_BYTES = 1 << 20
 """Ranges of one shard that lie closer than this are read as one."""
+MEND = "delete the shard and the folder artifacts/shards, then run again"
+"""What to do about a damaged shard."""
 CACHE_BYTES = 1 << 30
 """Log-mels kept in memory: stage 2 reads a song once for each of its pairs."""
 
@@ -118,8 +120,5 @@ def decode_mel(payload: bytes, entry: dict[str, object]) -> Mel:
         mel = None
     # The hash is of the numbers' bytes: a damaged dtype would read other numbers out of them.
     if mel is None or mel.dtype != np.float16 or mel_hash(mel) != entry["content_hash"]:
-        raise HTCLError(
-            f"shard {entry['shard']}: the bytes of {entry['track_id']} are damaged; "
-            "delete the shard and the folder artifacts/shards, then run again"
-        )
+        raise HTCLError(f"shard {entry['shard']}: the bytes of {entry['track_id']} are damaged; {MEND}")
     return mel  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -97,19 +97,17 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same with all tensors on a device."""
 
-        def moved(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
 
-        parts = [{name: tensor.to(device, non_blocking=True) for name, tensor in p.items()} for p in self.micro_batches]
-        return Batch(
-            self.step,
-            parts,
-            self.places.to(device),
-            self.own.to(device),
-            self.groups.to(device),
-            None if self.known is None else (self.known[0].to(device), self.known[1].to(device)),
-            moved(self.log_q),
-            self.mask,
+        return replace(
+            self,
+            micro_batches=[{name: moved(tensor) for name, tensor in part.items()} for part in self.micro_batches],
+            places=moved(self.places),
+            own=moved(self.own),
+            groups=moved(self.groups),
+            known=None if self.known is None else (moved(self.known[0]), moved(self.known[1])),
+            log_q=None if self.log_q is None else moved(self.log_q),
         )
 
 
@@ -181,7 +179,7 @@ class Loader:
         stage: recipe: augmentation, masks, corrections.
         rank: of this process.
         world_size: number of ranks.
-        micro_batch_size: songs encoded at once; None for all, cut only where lengths differ.
+        micro_batch_size: songs encoded at once; None for all (see `micro_batches`).
         reference_parity: the authors' batches: every occurrence of a song encoded, no masks.
     """
 
@@ -238,7 +236,7 @@ class Loader:
 
     def _known(self, groups: Int64, own: Int64) -> tuple[Tensor, Tensor] | None:
         graph = self.schedule.samples.known
-        if graph is None or not self.stage.mask_false_negatives:
+        if graph is None:
             return None
         forth, back = (graph.among(groups[own, side], groups[:, 1 - side]) for side in (0, 1))
         return torch.from_numpy(forth), torch.from_numpy(back)

@@ -95,7 +95,8 @@ def check_finite(step: int, losses: dict[str, float], engine: Any) -> None:
     lost = None
     if not math.isfinite(losses["loss"]):
         lost = f"the loss is {losses['loss']}"
-    elif engine.skipped_steps or not all(bool(p.isfinite().all()) for p in engine.module.parameters()):
+    # One answer for all weights: a GPU is waited for once.
+    elif engine.skipped_steps or not torch.stack([p.isfinite().all() for p in engine.module.parameters()]).all():
         lost = "a gradient was not finite"
     if lost:
         raise HTCLError(

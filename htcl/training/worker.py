@@ -50,6 +50,7 @@ def train_as_rank(config: PipelineConfig, stage: str) -> int:
     read_rank(os.environ)
 
     def plan_for_all() -> Step | None:
+        """The step as rank 0 plans it; None where it is published."""
         import torch.distributed as dist
 
         shared: list[Recipe | None] = [None]
