@@ -18,11 +18,10 @@ from htcl.artifacts import ArtifactStore
 from htcl.config_file import load_config
 from htcl.demo.project import prepare_demo
 from htcl.evaluation.bootstrap import paired_difference
-from htcl.evaluation.results import Split, Task, shared_queries
+from htcl.evaluation.results import Split, Task
 from htcl.evaluation.run import PER_QUERY_FILE
 from htcl.plan import plan
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.integration.harness import BIN, ROOT, Floats, pooled_queries
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def _evaluated(path: Path, settings: tuple[str, ...]) -> Path:
     """Run the pipeline and find its per-query figures."""
     overrides = [word for setting in settings for word in ("--set", setting)]
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "htcl"), "run", str(path), *overrides],
+        [str(BIN / "htcl"), "run", str(path), *overrides],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -83,15 +82,12 @@ def _evaluated(path: Path, settings: tuple[str, ...]) -> Path:
     return ArtifactStore(config.workspace).fetch("evaluation", key) / PER_QUERY_FILE
 
 
-def _queries(after: list[Path], before: list[Path], task: Task, split: Split, metric: str):  # type: ignore[no-untyped-def]
+def _queries(after: list[Path], before: list[Path], task: Task, split: Split, metric: str) -> tuple[Floats, Floats]:
     """Figures of stage 2 for the same queries in two sets of runs [queries], pooled over the worlds."""
-    import numpy as np
-
-    pairs = []
-    for one, other in zip(after, before, strict=True):
-        tables = (pq.read_table(path) for path in (one, other))
-        pairs.append(shared_queries(*(t.filter(pc.field("system") == "stage2") for t in tables), task, split, metric))
-    return tuple(np.concatenate(values) for values in zip(*pairs, strict=True))
+    tables = (
+        [pq.read_table(path, filters=pc.field("system") == "stage2") for path in paths] for paths in (after, before)
+    )
+    return pooled_queries(zip(*tables, strict=True), task, split, metric)
 
 
 def _mean(runs: list[Path], task: Task, split: Split, metric: str) -> str:

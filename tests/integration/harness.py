@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from htcl.config import PipelineConfig
+from htcl.evaluation.results import Split, Task, shared_queries
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -24,6 +29,7 @@ TINY = {
     "report": {"text_queries": ["slow sad waltz on a harp"], "previews": 4},
 }
 
+Floats = npt.NDArray[np.float64]
 Htcl = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -35,3 +41,12 @@ class Run:
     config: PipelineConfig
     killed: str
     finished: str
+
+
+def pooled_queries(
+    tables: Iterable[tuple[pa.Table, pa.Table]], task: Task, split: Split, metric: str
+) -> tuple[Floats, Floats]:
+    """One metric of two systems for the same queries of several worlds [queries], from per-query tables of each."""
+    found = [shared_queries(after, before, task, split, metric) for after, before in tables]
+    after, before = (np.concatenate(values) for values in zip(*found, strict=True))
+    return after, before

@@ -22,18 +22,16 @@ from htcl.config_file import load_config
 from htcl.demo.factors import GENRES, HEARD, INSTRUMENTS, MOODS
 from htcl.demo.project import prepare_demo
 from htcl.evaluation.bootstrap import paired_difference
-from htcl.evaluation.results import Split, Task, shared_queries
+from htcl.evaluation.results import Split, Task
 from htcl.evaluation.run import PER_QUERY_FILE
 from htcl.search.index import read_embeddings
 from htcl.search.query import PublishedSongs
 
-from .harness import ROOT, Htcl
+from .harness import ROOT, Floats, Htcl, pooled_queries
 
 SONGS, SEEDS = 900, (17, 18)
 FOLDER = ROOT / "workspace" / "evidence"
 NEIGHBOURS = 10
-
-Floats = npt.NDArray[np.float64]
 
 pytestmark = pytest.mark.evidence
 
@@ -115,14 +113,13 @@ def test_words_find_songs_that_sound_like_them(worlds: list[World]) -> None:
 
 def _pooled(worlds: list[World], task: Task, split: Split, metric: str) -> tuple[Floats, Floats]:
     """One metric of stage 2 and of stage 1 for the same queries of all worlds [queries]."""
-    found = []
+    tables = []
     for world in worlds:
         evaluation = require_champion(world.config.workspace).evaluation
         table = pq.read_table(ArtifactStore(world.config.workspace).fetch("evaluation", evaluation) / PER_QUERY_FILE)
         stage2, stage1 = (table.filter(pc.field("system") == system) for system in ("stage2", "stage1"))
-        found.append(shared_queries(stage2, stage1, task, split, metric))
-    after, before = (np.concatenate(values) for values in zip(*found, strict=True))
-    return after, before
+        tables.append((stage2, stage1))
+    return pooled_queries(tables, task, split, metric)
 
 
 def _test_songs(store: ArtifactStore, catalog: str) -> set[str]:

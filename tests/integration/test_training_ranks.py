@@ -130,6 +130,7 @@ def run_rank(rank, folder):
 
 
 def test_ranks_and_cached_gradients_change_nothing(tmp_path):
+    """Every rank compares for itself (`compare`, `cached_gradients`); where one finds a difference, spawn raises."""
     make_world(tmp_path)
     for stage in (1, 2):
         torch.save(gradients(tmp_path, stage, 0, 1), tmp_path / f"whole-{stage}.pt")

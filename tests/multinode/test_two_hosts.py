@@ -98,29 +98,21 @@ def test_two_hosts_end_with_the_weights_of_one(project: Project, hosts: TwoHosts
     assert hosts.pids(AGENT) == [] and hosts.pids(RANK) == []
 
 
-def test_a_rank_that_dies_is_named_with_its_host(project: Project, hosts: TwoHosts) -> None:
-    process = hosts.start(DRIVER, str(on_hosts(project, hosts, "dead")), "stage1")
+@pytest.mark.parametrize(
+    ("sign", "words"), [(signal.SIGKILL, r"was killed by SIGKILL$"), (signal.SIGSTOP, "is silent for")]
+)
+def test_a_rank_that_dies_or_hangs_is_named_with_its_host(
+    project: Project, hosts: TwoHosts, sign: signal.Signals, words: str
+) -> None:
+    process = hosts.start(DRIVER, str(on_hosts(project, hosts, sign.name)), "stage1")
     ranks: list[int] = []
 
-    def kill() -> None:
+    def strike() -> None:
         ranks.extend(hosts.pids(RANK))
-        os.kill(hosts.pids(RANK, host=1)[0], signal.SIGKILL)
+        os.kill(hosts.pids(RANK, host=1)[0], sign)
 
-    lines = read(process, 2, kill)
-    assert lines[-1] == "failed: stage1: rank 1 on host node1 was killed by SIGKILL"
-    assert len(ranks) == 2 and await_end(ranks, 10) == []
-
-
-def test_a_rank_that_hangs_is_named_with_its_host(project: Project, hosts: TwoHosts) -> None:
-    process = hosts.start(DRIVER, str(on_hosts(project, hosts, "hung")), "stage1")
-    ranks: list[int] = []
-
-    def stop() -> None:
-        ranks.extend(hosts.pids(RANK))
-        os.kill(hosts.pids(RANK, host=1)[0], signal.SIGSTOP)
-
-    lines = read(process, 2, stop)
-    assert lines[-1].startswith("failed: stage1: rank 1 on host node1 is silent for")
+    lines = read(process, 2, strike)
+    assert re.match(f"failed: stage1: rank 1 on host node1 {words}", lines[-1])
     assert len(ranks) == 2 and await_end(ranks, 10) == []
 
 
