@@ -18,6 +18,7 @@ from typing import Any
 from htcl import __version__, storage
 from htcl.config import fingerprint
 from htcl.errors import HTCLError
+from htcl.parts import Part
 
 MANIFEST = "manifest.json"
 
@@ -46,9 +47,19 @@ class Recipe:
 
 @dataclass
 class Draft:
-    """An artifact being made: a local folder to fill, figures and table versions to note."""
+    """An artifact being made: folders to fill, figures and table versions to note.
+
+    Attributes:
+        path: local folder; every file in it becomes part of the artifact.
+        uri: where tasks on other hosts write (`htcl.parts`); of what lies there only `parts` become part of it.
+        parts: what finished tasks wrote below `uri`.
+        figures: for the manifest.
+        tables: versions of the growing tables that it was made from.
+    """
 
     path: Path
+    uri: str
+    parts: list[Part] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, int] = field(default_factory=dict)
 
@@ -119,9 +130,11 @@ class ArtifactStore:
         target = self.uri(recipe.kind, recipe.key)
         aside = self._aside(target)
         try:
-            draft = Draft(path=aside)
+            draft = Draft(path=aside, uri=str(aside) if storage.is_local(target) else target)
             yield draft
-            files = {str(f.relative_to(aside)): f.stat().st_size for f in sorted(aside.rglob("*")) if f.is_file()}
+            _drop_strays(aside, draft)
+            local = {str(f.relative_to(aside)): f.stat().st_size for f in sorted(aside.rglob("*")) if f.is_file()}
+            files = {**local, **{part.path: part.size for part in draft.parts}}
             manifest = {
                 "kind": recipe.kind,
                 "key": recipe.key,
@@ -137,7 +150,7 @@ class ArtifactStore:
             }
             text = json.dumps(manifest, indent=1, ensure_ascii=False)
             (aside / MANIFEST).write_text(text, encoding="utf-8")
-            _publish(aside, target, [*files, MANIFEST])
+            _publish(aside, target, [*local, MANIFEST])
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -148,6 +161,14 @@ class ArtifactStore:
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         aside.mkdir(parents=True)
         return aside
+
+
+def _drop_strays(aside: Path, draft: Draft) -> None:
+    """Delete what tasks wrote that did not finish, where they wrote into the local folder."""
+    told = {part.path for part in draft.parts}
+    for path in aside.rglob("part-*.parquet"):
+        if str(path.relative_to(aside)) not in told:
+            path.unlink()
 
 
 def _publish(aside: Path, target: str, names: list[str]) -> None:

@@ -44,6 +44,14 @@ def filesystem(uri: str) -> tuple[Any, str]:
     return fsspec.core.url_to_fs(uri, use_listings_cache=False)  # type: ignore[no-any-return]
 
 
+def delta_options(uri: str) -> dict[str, str] | None:
+    """What deltalake has to be told to reach a URI; credentials and endpoint come from the environment (AWS_…)."""
+    if is_local(uri):
+        return None
+    plain = os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "")).startswith("http://")
+    return {"allow_http": "true"} if plain else {}
+
+
 def exists(uri: str) -> bool:
     """Whether a file or folder is there."""
     fs, path = filesystem(uri)

@@ -1,28 +1,25 @@
-"""Growing tables (Delta, through deltalake): commits of Parquet files that others wrote."""
+"""Growing tables (Delta, through deltalake): commits of Parquet files that tasks wrote."""
 
 from __future__ import annotations
 
 import json
 import time
-import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 import deltalake
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from htcl import storage
 from htcl.errors import HTCLError
+from htcl.parts import Part, write_part
 
 COMMIT_ATTEMPTS = 5
-
-COMMIT_PREFIX = "commit="
-"""Files of one commit lie in a folder of their own, spelled so that Spark reads it as a partition."""
 
 
 class GrowingTable:
@@ -34,20 +31,36 @@ class GrowingTable:
 
     def exists(self) -> bool:
         """Whether anything was committed yet."""
-        return deltalake.DeltaTable.is_deltatable(self.uri)
+        return deltalake.DeltaTable.is_deltatable(self.uri, storage.delta_options(self.uri))
 
     def version(self) -> int:
         """The newest version; -1 before the first commit."""
-        return deltalake.DeltaTable(self.uri).version() if self.exists() else -1
+        return self._open().version() if self.exists() else -1
 
-    def new_folder(self) -> str:
-        """A fresh folder inside the table; what is written there is invisible until `commit`."""
-        return storage.join(self.uri, f"{COMMIT_PREFIX}{uuid.uuid4().hex}")
+    def properties(self, version: int | None = None) -> dict[str, Any]:
+        """What the commit of a version (default: the newest) said of itself; empty before the first commit.
 
-    def file_uris(self, version: int | None = None) -> list[str]:
-        """Data files of a version."""
-        uris = deltalake.DeltaTable(self.uri, version=version).file_uris()
-        return [uri.removeprefix("file://") for uri in uris]
+        Raises:
+            HTCLError: when there is no such version.
+        """
+        if version is None and not self.exists():
+            return {}
+        return dict(json.loads(self._open(version).history(1)[0].get("htcl", "{}")))
+
+    def parts(self, version: int | None = None) -> list[Part]:
+        """Data files of a version (default: the newest); none before the first commit.
+
+        Raises:
+            HTCLError: when there is no such version, or it was vacuumed away.
+        """
+        if version is None and not self.exists():
+            return []
+        actions = pa.table(self._open(version).get_add_actions(flatten=True))
+        names = actions.column_names
+        values = actions[f"partition.{self.partition_by}"] if self.partition_by else pa.nulls(len(actions))
+        rows = actions["num_records"] if "num_records" in names else pa.nulls(len(actions), pa.int64())
+        columns = zip(actions["path"], actions["size_bytes"], rows, values, strict=True)
+        return [Part(unquote(p.as_py()), s.as_py(), n.as_py() or 0, v.as_py()) for p, s, n, v in columns]
 
     def read(
         self,
@@ -56,41 +69,52 @@ class GrowingTable:
         filter_: ds.Expression | None = None,
     ) -> pa.Table:
         """Read rows into memory; an empty table before the first commit."""
-        if not self.exists():
+        if version is None and not self.exists():
             empty = self.schema.empty_table()
             return empty.select(columns) if columns else empty
-        dataset = deltalake.DeltaTable(self.uri, version=version).to_pyarrow_dataset()
-        return dataset.to_table(columns=columns, filter=filter_)
+        return self._open(version).to_pyarrow_dataset().to_table(columns=columns, filter=filter_)
 
-    def commit(self, folder: str, replace: Iterable[str] | bool, base: int | None = None) -> int:
-        """Make the Parquet files below `folder` part of the table, in one transaction.
+    def write(self, rows: pa.Table, value: str | None = None) -> Part:
+        """Write rows of one partition as a file of the table; it is invisible until `commit`."""
+        return write_part(self.uri, rows, partition_by=self.partition_by, value=value)
+
+    def commit(
+        self,
+        parts: Sequence[Part],
+        replace: Iterable[str] | bool,
+        base: int | None = None,
+        properties: dict[str, Any] | None = None,
+    ) -> int:
+        """Make files part of the table, in one transaction.
 
         Args:
-            folder: from `new_folder`; files, below `column=value` folders if the table is partitioned.
+            parts: from `write`, in this process or in tasks.
             replace: True replaces all rows, False appends, values replace those partitions.
-            base: the version that the rows were worked out from, where that matters.
+            base: the version that the rows were worked out from, where that matters: what is replaced must be as it
+                was then.
+            properties: what the commit says of itself (`properties`).
 
-        A commit that another one overtook is tried again on top of it, unless it has a base.
+        A commit that another one overtook is tried again on top of it, unless that one changed what is replaced.
 
         Returns:
             The new version.
 
         Raises:
-            HTCLError: when a file lies in a partition that is not replaced, others keep overtaking, or the table
-                is not at its base any more.
+            HTCLError: when a file lies in a partition that is not replaced, others keep overtaking, or what is
+                replaced is not as it was at the base any more.
         """
-        added = self._add_actions(folder)
         if not isinstance(replace, bool):
             replace = sorted(replace)
-            strange = {str(value) for a in added for value in a.partition_values.values()} - set(replace)
+            strange = {str(part.partition) for part in parts} - set(replace)
             if strange:
                 raise HTCLError(
-                    f"table {self.name}: {folder} holds rows of {self.partition_by} {', '.join(sorted(strange))}, "
+                    f"table {self.name}: there are rows of {self.partition_by} {', '.join(sorted(strange))}, "
                     "which this commit does not replace"
                 )
+        actions = [self._action(part) for part in parts]
         for attempt in range(COMMIT_ATTEMPTS):
             try:
-                return self._commit_once(added, replace, base)
+                return self._commit_once(actions, replace, base, properties or {})
             except DeltaError as error:
                 # Two first commits at once: the slower one finds the table there.
                 if not isinstance(error, CommitFailedError) and "already exists" not in str(error):
@@ -98,70 +122,92 @@ class GrowingTable:
                 time.sleep(0.1 * 2**attempt)
         raise HTCLError(f"table {self.name}: others were faster {COMMIT_ATTEMPTS} times; run the step again")
 
-    def _commit_once(self, actions: list[AddAction], replace: list[str] | bool, base: int | None) -> int:
-        if base is not None and self.version() != base:
-            raise HTCLError(
-                f"table {self.name}: another run has changed it meanwhile (version {base} -> {self.version()}); "
-                "run the step again when that run has ended"
-            )
-        schema = deltalake.Schema.from_arrow(self.schema)
-        by = [self.partition_by] if self.partition_by else []
-        if not self.exists():
-            create_table_with_add_actions(self.uri, schema, actions, mode="error", partition_by=by)
-            return self.version()
-        filters = None
-        if not isinstance(replace, bool):
-            filters = self._filters(replace)
-        table = deltalake.DeltaTable(self.uri)
-        mode = "append" if replace is False else "overwrite"
-        table.create_write_transaction([*actions], mode, schema, by, filters)
-        return self.version()
-
     def replace_rows(self, rows: pa.Table, replace: Iterable[str] | bool = True, base: int | None = None) -> int:
         """Write a small table from memory and commit it; see `commit`."""
-        folder = self.new_folder()
-        fs, path = storage.filesystem(folder)
-        partitioning = None
-        if self.partition_by:
-            partitioning = ds.partitioning(pa.schema([self.schema.field(self.partition_by)]), flavor="hive")
-        if rows.num_rows:
-            ds.write_dataset(rows.cast(self.schema), path, filesystem=fs, format="parquet", partitioning=partitioning)
-        return self.commit(folder, replace, base)
+        rows = rows.cast(self.schema)
+        if not rows.num_rows:
+            return self.commit([], replace, base)
+        if not self.partition_by:
+            return self.commit([self.write(rows)], replace, base)
+        values = pc.unique(rows[self.partition_by]).to_pylist()
+        parts = [self.write(rows.filter(pc.field(self.partition_by) == value), value) for value in values]
+        return self.commit(parts, replace, base)
 
-    def _add_actions(self, folder: str) -> list[AddAction]:
-        fs, root = storage.filesystem(self.uri)
-        base = storage.filesystem(folder)[1]
-        actions = []
-        for path, info in sorted(fs.find(base, detail=True).items()):
-            if path.endswith(".parquet"):
-                with fs.open(path, "rb") as handle:
-                    rows = pq.read_metadata(handle).num_rows
-                relative = path[len(root.rstrip("/")) + 1 :]
-                actions.append(
-                    AddAction(
-                        path=relative,
-                        size=int(info["size"]),
-                        partition_values=self._partition_values(relative),
-                        modification_time=int(float(info.get("mtime") or 0) * 1000),
-                        data_change=True,
-                        stats=json.dumps({"numRecords": rows}),
-                    )
-                )
-        return actions
+    def vacuum(self) -> int:
+        """Delete every file that the newest version does not need; older versions are gone then.
+
+        No other run may be writing meanwhile: its files are not committed yet and would go too.
+
+        Returns:
+            Files deleted.
+        """
+        if not self.exists():
+            return 0
+        said = _said(self.properties())
+        table = self._open()
+        return len(table.vacuum(0, False, enforce_retention_duration=False, full=True, commit_properties=said))
+
+    def _open(self, version: int | None = None) -> deltalake.DeltaTable:
+        try:
+            return deltalake.DeltaTable(self.uri, version=version, storage_options=storage.delta_options(self.uri))
+        except DeltaError as error:
+            if version is None:
+                raise
+            raise HTCLError(f"table {self.name} has no version {version}: {error}") from None
+
+    def _commit_once(
+        self, actions: list[AddAction], replace: list[str] | bool, base: int | None, properties: dict[str, Any]
+    ) -> int:
+        schema = deltalake.Schema.from_arrow(self.schema)
+        by = [self.partition_by] if self.partition_by else []
+        said = _said(properties)
+        if not self.exists():
+            self._check_base(base, -1, replace)
+            options = storage.delta_options(self.uri)
+            create_table_with_add_actions(
+                self.uri, schema, actions, "error", by, storage_options=options, commit_properties=said
+            )
+            return 0
+        table = self._open()
+        self._check_base(base, table.version(), replace)
+        filters = None if isinstance(replace, bool) else self._filters(replace)
+        mode = "append" if replace is False else "overwrite"
+        table.create_write_transaction(actions, mode, schema, by, filters, commit_properties=said)
+        table.update_incremental()
+        return table.version()
+
+    def _check_base(self, base: int | None, version: int, replace: list[str] | bool) -> None:
+        if base is None or base == version or replace is False:
+            return
+        then, now = (self._paths(v, replace) for v in (base, version))
+        if then != now:
+            raise HTCLError(
+                f"table {self.name}: another run has changed it meanwhile (version {base} -> {version}); "
+                "run the step again when that run has ended"
+            )
+
+    def _paths(self, version: int, replace: list[str] | bool) -> set[str]:
+        parts = self.parts(version) if version >= 0 else []
+        return {part.path for part in parts if isinstance(replace, bool) or part.partition in replace}
+
+    def _action(self, part: Part) -> AddAction:
+        return AddAction(
+            path=part.path,
+            size=part.size,
+            partition_values={self.partition_by: part.partition} if self.partition_by else {},
+            modification_time=int(time.time() * 1000),
+            data_change=True,
+            stats=json.dumps({"numRecords": part.rows}),
+        )
 
     def _filters(self, partitions: Iterable[str]) -> list[tuple[str, str, Any]]:
         if not self.partition_by:
             raise HTCLError(f"table {self.name} has no partitions; {', '.join(partitions)} cannot be told apart")
         return [(self.partition_by, "in", list(partitions))]
 
-    def _partition_values(self, relative: str) -> dict[str, str | None]:
-        if not self.partition_by:
-            return {}
-        prefix = f"{self.partition_by}="
-        values = [part.removeprefix(prefix) for part in relative.split("/") if part.startswith(prefix)]
-        if not values:
-            raise HTCLError(f"table {self.name}: {relative} does not lie below a folder {prefix}VALUE")
-        return {self.partition_by: unquote(values[0])}
+
+def _said(properties: dict[str, Any]) -> deltalake.CommitProperties:
+    return deltalake.CommitProperties({"htcl": json.dumps(properties)}, max_commit_retries=0)
 
 
 def replace_rejects(workspace: str, source: str, rows: list[dict[str, Any]]) -> int:

@@ -1,0 +1,63 @@
+"""Parquet files that tasks write side by side: named once, told to the driver, visible when it commits them.
+
+A task that is killed or run twice leaves a file that nobody was told of: only what a finished task returned is
+committed.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from htcl import storage
+
+
+@dataclass(frozen=True)
+class Part:
+    """One Parquet file below the folder of a table or an artifact.
+
+    Attributes:
+        path: relative to that folder.
+        size: bytes.
+        rows: rows.
+        partition: value of the partition column, which the file itself does not hold.
+    """
+
+    path: str
+    size: int
+    rows: int
+    partition: str | None = None
+
+
+def write_part(
+    folder: str, rows: pa.Table, below: str = "", partition_by: str | None = None, value: str | None = None
+) -> Part:
+    """Write rows as one Parquet file under a fresh name, whole or not at all.
+
+    Args:
+        folder: of the table or the artifact, local or in object storage.
+        rows: with or without the partition column, which is left out.
+        below: folder inside `folder`.
+        partition_by: partition column; the file then lies in a folder `column=value`.
+        value: of the partition column.
+    """
+    if partition_by is not None and partition_by in rows.column_names:
+        rows = rows.drop_columns([partition_by])
+    places = [below] if below else []
+    if partition_by is not None:
+        places.append(f"{partition_by}={quote(str(value), safe=' ')}")
+    path = "/".join([*places, f"part-{uuid.uuid4().hex}.parquet"])
+    with storage.open_atomic(storage.join(folder, path)) as handle:
+        pq.write_table(rows, handle, compression="zstd")
+        size = handle.tell()
+    return Part(path, size, rows.num_rows, value)
+
+
+def total_rows(parts: Iterable[Part]) -> int:
+    """Rows of all parts."""
+    return sum(part.rows for part in parts)
