@@ -40,6 +40,14 @@ class PositiveRule(Section):
     """When an event of one type counts as a positive response."""
 
     min_duration_ratio: float | None = Field(None, ge=0, le=1, description="Least share heard; null passes")
+    min_seconds: float | None = Field(None, ge=0, description="Least seconds heard; null passes")
+
+
+class NegativeRule(Section):
+    """When an event of one type counts as a negative response, such as a skip in the first seconds."""
+
+    max_duration_ratio: float | None = Field(None, ge=0, le=1, description="Greatest share heard; null passes")
+    max_seconds: float | None = Field(None, ge=0, description="Greatest number of seconds heard; null passes")
 
 
 class InteractionsConfig(Section):
@@ -56,7 +64,17 @@ class InteractionsConfig(Section):
         description="Event types that count as a positive response, with their condition; "
         "setting it replaces the defaults as a whole",
     )
-    max_reject_share: float = Field(0.05, ge=0, le=1, description="Above this share of rejects the step fails")
+    negative: dict[str, NegativeRule] = Field(
+        {},
+        description="Event types that count as a negative response: such a song is no positive of its basket, and a "
+        "triggered pair becomes a rate",
+    )
+    impressions: list[str] = Field(
+        [], description="Event types that only say that a song was shown; they turn triggered pairs into rates"
+    )
+    max_reject_share: float = Field(
+        0.05, ge=0, le=1, description="Above this share of rejects, or of songs that the catalog lacks, the step fails"
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -74,6 +92,23 @@ class InteractionsConfig(Section):
 class PairsConfig(Section):
     """How positive events become co-preference pairs."""
 
+    lookback_days: int = Field(
+        0, ge=0, description="Days before its own in which a user's songs are paired with a song, too"
+    )
+    symmetric_sources: list[Literal["copreference", "triggered"]] = Field(
+        ["copreference"],
+        description="Sources whose pairs count both ways; else the trigger, or the song heard first, is the anchor",
+    )
+    heavy_user_percentile: float | None = Field(
+        None,
+        gt=0,
+        lt=100,
+        description="Users more active on a day than this share (%) of its users are bots; empty: none",
+    )
+    heavy_users: Literal["downweight", "drop"] = Field(
+        "downweight",
+        description="Of a heavy user's day keep as many responses as the percentile has, or nothing",
+    )
     session_gap_minutes: int = Field(30, gt=0, description="Idle time that ends a session the log does not name")
     max_basket_size: int = Field(100, gt=1, description="Songs of one basket that are paired at most")
     min_users: int = Field(5, ge=1, description="Distinct users that a pair needs; protects listeners")
@@ -86,6 +121,22 @@ class PairsConfig(Section):
     half_life_days: float | None = Field(None, gt=0, description="Age at which a basket counts half; empty: never")
     score: Literal["count", "cosine", "npmi", "bm25"] = Field("cosine", description="What ranks the positives")
     top_k: int = Field(50, gt=0, description="Positives kept per anchor and source")
+    max_artist_share: float = Field(
+        1.0, gt=0, le=1, description="Share of an anchor's positives that may be by its own artist"
+    )
+    unusual_factor: float = Field(
+        3.0, gt=1, description="A day that has so many times more or less of anything than the week before is told"
+    )
+    buckets: int = Field(
+        16, gt=0, description="Parts that pairs are shared out to, a power of two: more need less memory each"
+    )
+
+    @field_validator("buckets")
+    @classmethod
+    def _check_buckets(cls, buckets: int) -> int:
+        if buckets & (buckets - 1):
+            raise ValueError(f"{buckets} is no power of two; take {1 << buckets.bit_length()}")
+        return buckets
 
 
 class SplitConfig(Section):

@@ -98,6 +98,11 @@ def log(logger: logging.Logger, message: str, **fields: Any) -> None:
     _log(logger, logging.INFO, message, fields)
 
 
+def log_warning(logger: logging.Logger, message: str, **fields: Any) -> None:
+    """Log one event at level warning, as `log` does at level info."""
+    _log(logger, logging.WARNING, message, fields)
+
+
 def log_error(logger: logging.Logger, message: str, **fields: Any) -> None:
     """Log one event at level error, as `log` does at level info."""
     _log(logger, logging.ERROR, message, fields)

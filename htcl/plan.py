@@ -18,7 +18,7 @@ from htcl.ingest.reading import SUFFIXES, input_files
 
 STEP_VERSIONS = {
     "catalog": 1,
-    "pairs": 2,
+    "pairs": 3,
     "shards": 2,
     "stage1": 3,
     "stage2": 2,
@@ -32,6 +32,7 @@ STEP_VERSIONS = {
 _OPERATIONAL = {
     "catalog": {"path", "format", "audio_root", "max_reject_share"},
     "interactions": {"path", "format", "max_reject_share"},
+    "pairs": {"buckets"},
     "audio": {"max_reject_share"},
     "shards": {"max_mb"},
     "training": {
@@ -126,7 +127,7 @@ def _graph(config: PipelineConfig, champion: str | None) -> list[tuple[str, dict
     catalog = {"catalog": _section(config.catalog, "catalog"), "split": sides}
     pairs = {
         "interactions": _section(config.interactions, "interactions"),
-        "pairs": _section(config.pairs),
+        "pairs": _section(config.pairs, "pairs"),
         "split": _section(config.split),
     }
     training = _section(config.training, "training")
@@ -147,8 +148,8 @@ def _graph(config: PipelineConfig, champion: str | None) -> list[tuple[str, dict
     report = {"name": config.name, "gate": _section(config.gate), "report": _section(config.report)}
     return [
         ("catalog", catalog, {"catalog_input": ""}),
-        ("pairs", pairs, {"catalog": "", "log_input": ""}),
         ("shards", shards, {"catalog": "", "audio_input": ""}),
+        ("pairs", pairs, {"catalog": "", "shards": "", "log_input": ""}),
         ("stage1", stage1, data),
         ("stage2", stage2, {**start, "pairs": "", **data}),
         ("embeddings", {}, {"stage1": "", "stage2": "", **data}),

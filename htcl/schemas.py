@@ -21,6 +21,7 @@ INTERACTIONS = pa.schema(
         _field("track_id", pa.string(), "The song responded to", nullable=False),
         _field("event_type", pa.string(), "What the user did, such as play, skip, like", nullable=False),
         _field("duration_ratio", pa.float32(), "Share of the song heard"),
+        _field("played_seconds", pa.float32(), "Seconds of the song heard"),
         _field("session_id", pa.string(), "Session, where the log has one"),
         _field("trigger_track_id", pa.string(), "The song because of which this one was recommended"),
     ]
@@ -47,25 +48,45 @@ CATALOG = pa.schema(
 PAIR_COUNTS = pa.schema(
     [
         _field("dt", pa.string(), "Day, ISO date, UTC", nullable=False),
-        _field("anchor_id", pa.string(), "Trigger song; for copreference the lesser id", nullable=False),
+        _field("source", pa.string(), "copreference, triggered, or item: a song with itself", nullable=False),
+        _field(
+            "anchor_id", pa.string(), "Trigger song; of copreference the lesser id (or the first heard)", nullable=False
+        ),
         _field("positive_id", pa.string(), "The song responded to", nullable=False),
-        _field("source", pa.string(), "triggered or copreference", nullable=False),
-        _field("n_baskets", pa.int64(), "Baskets that hold the pair", nullable=False),
-        _field("weight", pa.int64(), "Sum of 1/(n-1) per basket of n songs (triggered: 1) x 2**20", nullable=False),
-        _field("users", pa.list_(pa.int64()), "Bottom-64 sketch of keyed user hashes, ascending", nullable=False),
+        _field("n_baskets", pa.int64(), "Baskets that hold the pair (item: the song)", nullable=False),
+        _field(
+            "weight", pa.int64(), "Sum over baskets of n songs x 2**20: 1/(n-1), item 1/n, triggered 1", nullable=False
+        ),
+        _field("n_negative", pa.int64(), "Baskets with a negative response to a triggered song", nullable=False),
+        _field("n_impressions", pa.int64(), "Baskets in which a triggered song was shown", nullable=False),
+        _field(
+            "users",
+            pa.list_(pa.int64()),
+            "Bottom-64 sketch of keyed user hashes, ascending; item: none",
+            nullable=False,
+        ),
     ]
 )
-"""One day x pair x source a row; additive over days."""
+"""One day x pair x source a row; additive over days. One table, so that one commit replaces all counts of a day."""
 
-ITEM_COUNTS = pa.schema(
+LOG_QUALITY = pa.schema(
     [
         _field("dt", pa.string(), "Day, ISO date, UTC", nullable=False),
-        _field("track_id", pa.string(), "The song", nullable=False),
-        _field("n_baskets", pa.int64(), "Baskets that hold the song", nullable=False),
-        _field("weight", pa.int64(), "Sum of 1/n per basket of n songs, in units of 2**-20", nullable=False),
+        _field("measure", pa.string(), "events, rejects or funnel", nullable=False),
+        _field("name", pa.string(), "Event type, reason, or step of the funnel", nullable=False),
+        _field("value", pa.int64(), "How many", nullable=False),
     ]
 )
-"""One day x track a row; additive over days."""
+"""What a day of the log held: one day x measure x name a row."""
+
+LOG_FILES = pa.schema(
+    [
+        _field("path", pa.string(), "File, relative to the log", nullable=False),
+        _field("tag", pa.string(), "Size and change tag when it was counted", nullable=False),
+        _field("days", pa.list_(pa.int32()), "Days that it has events of, since 1970", nullable=False),
+    ]
+)
+"""The files that the counts were made from: one file a row."""
 
 PAIRS = pa.schema(
     [
@@ -74,7 +95,13 @@ PAIRS = pa.schema(
         _field("source", pa.string(), "triggered or copreference", nullable=False),
         _field("n_users", pa.int64(), "Distinct users, exact below 64", nullable=False),
         _field("weight", pa.float64(), "Decayed sum of basket weights", nullable=False),
-        _field("score", pa.float64(), "pairs.score of the config", nullable=False),
+        _field("rate", pa.float64(), "Triggered: positive responses per time shown or judged; null where unknown"),
+        _field(
+            "score",
+            pa.float64(),
+            "pairs.score of the config; of triggered pairs their rate, where it is known",
+            nullable=False,
+        ),
         _field("last_dt", pa.string(), "Newest day that holds the pair", nullable=False),
         _field("split", pa.string(), "train, validation, test_warm or test_cold", nullable=False),
     ]
@@ -103,9 +130,10 @@ REJECTS = pa.schema(
         _field("reason", pa.string(), "One word", nullable=False),
         _field("detail", pa.string(), "What was seen"),
         _field("dt", pa.string(), "Day of the event, where there is one"),
+        _field("n_rows", pa.int64(), "Input rows that it stands for", nullable=False),
     ]
 )
-"""One refused input row or file a row."""
+"""One refused file, song or catalog row a row; of the log one a file, day and reason, with an example."""
 
 
 def embeddings_schema(dim: int) -> pa.Schema:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from htcl import storage
 from htcl.errors import HTCLError
@@ -74,9 +74,9 @@ class GrowingTable:
             return empty.select(columns) if columns else empty
         return self._open(version).to_pyarrow_dataset().to_table(columns=columns, filter=filter_)
 
-    def write(self, rows: pa.Table, value: str | None = None) -> Part:
+    def write(self, rows: pa.Table, value: str | None = None, name: str = "part") -> Part:
         """Write rows of one partition as a file of the table; it is invisible until `commit`."""
-        return write_part(self.uri, rows, partition_by=self.partition_by, value=value)
+        return write_part(self.uri, rows, partition_by=self.partition_by, value=value, name=name)
 
     def commit(
         self,
@@ -84,37 +84,40 @@ class GrowingTable:
         replace: Iterable[str] | bool,
         base: int | None = None,
         properties: dict[str, Any] | None = None,
+        append: Iterable[str] = (),
     ) -> int:
         """Make files part of the table, in one transaction.
 
         Args:
             parts: from `write`, in this process or in tasks.
             replace: True replaces all rows, False appends, values replace those partitions.
-            base: the version that the rows were worked out from, where that matters: what is replaced must be as it
-                was then.
+            base: the version that the rows were worked out from, where that matters: the partitions that are named
+                must be as they were then.
             properties: what the commit says of itself (`properties`).
+            append: with values in `replace`, or none: partitions that only gain rows.
 
-        A commit that another one overtook is tried again on top of it, unless that one changed what is replaced.
+        A commit that another one overtook is tried again on top of it, unless that one changed what is named.
 
         Returns:
             The new version.
 
         Raises:
-            HTCLError: when a file lies in a partition that is not replaced, others keep overtaking, or what is
-                replaced is not as it was at the base any more.
+            HTCLError: when a file lies in a partition that is not named, others keep overtaking, or what is named
+                is not as it was at the base any more.
         """
+        append = set(append)
         if not isinstance(replace, bool):
             replace = sorted(replace)
-            strange = {str(part.partition) for part in parts} - set(replace)
+            strange = {str(part.partition) for part in parts} - {*replace, *append}
             if strange:
                 raise HTCLError(
                     f"table {self.name}: there are rows of {self.partition_by} {', '.join(sorted(strange))}, "
                     "which this commit does not replace"
                 )
-        actions = [self._action(part) for part in parts]
+        actions: list[AddAction | RemoveAction] = [self._action(part) for part in parts]
         for attempt in range(COMMIT_ATTEMPTS):
             try:
-                return self._commit_once(actions, replace, base, properties or {})
+                return self._commit_once(actions, replace, append, base, properties or {})
             except DeltaError as error:
                 # Two first commits at once: the slower one finds the table there.
                 if not isinstance(error, CommitFailedError) and "already exists" not in str(error):
@@ -156,39 +159,45 @@ class GrowingTable:
             raise HTCLError(f"table {self.name} has no version {version}: {error}") from None
 
     def _commit_once(
-        self, actions: list[AddAction], replace: list[str] | bool, base: int | None, properties: dict[str, Any]
+        self,
+        actions: list[AddAction | RemoveAction],
+        replace: list[str] | bool,
+        append: set[str],
+        base: int | None,
+        properties: dict[str, Any],
     ) -> int:
         schema = deltalake.Schema.from_arrow(self.schema)
         by = [self.partition_by] if self.partition_by else []
         said = _said(properties)
+        named = replace if isinstance(replace, bool) else {*replace, *append}
         if not self.exists():
-            self._check_base(base, -1, replace)
+            self._check_base(base, -1, named)
             options = storage.delta_options(self.uri)
             create_table_with_add_actions(
                 self.uri, schema, actions, "error", by, storage_options=options, commit_properties=said
             )
             return 0
         table = self._open()
-        self._check_base(base, table.version(), replace)
-        filters = None if isinstance(replace, bool) else self._filters(replace)
-        mode = "append" if replace is False else "overwrite"
+        self._check_base(base, table.version(), named)
+        filters = self._filters(replace) if replace and not isinstance(replace, bool) else None
+        mode = "overwrite" if replace else "append"
         table.create_write_transaction(actions, mode, schema, by, filters, commit_properties=said)
         table.update_incremental()
         return table.version()
 
-    def _check_base(self, base: int | None, version: int, replace: list[str] | bool) -> None:
-        if base is None or base == version or replace is False:
+    def _check_base(self, base: int | None, version: int, named: set[str] | bool) -> None:
+        if base is None or base == version or named is False:
             return
-        then, now = (self._paths(v, replace) for v in (base, version))
+        then, now = (self._paths(v, named) for v in (base, version))
         if then != now:
             raise HTCLError(
                 f"table {self.name}: another run has changed it meanwhile (version {base} -> {version}); "
                 "run the step again when that run has ended"
             )
 
-    def _paths(self, version: int, replace: list[str] | bool) -> set[str]:
+    def _paths(self, version: int, named: set[str] | bool) -> set[str]:
         parts = self.parts(version) if version >= 0 else []
-        return {part.path for part in parts if isinstance(replace, bool) or part.partition in replace}
+        return {part.path for part in parts if isinstance(named, bool) or part.partition in named}
 
     def _action(self, part: Part) -> AddAction:
         return AddAction(
@@ -211,10 +220,11 @@ def _said(properties: dict[str, Any]) -> deltalake.CommitProperties:
 
 
 def replace_rejects(workspace: str, source: str, rows: list[dict[str, Any]]) -> int:
-    """Replace the rejects of one source by `rows` (key, reason, detail, dt)."""
+    """Replace the rejects of one source by `rows` (key, reason, detail, dt, n_rows)."""
     from htcl.schemas import REJECTS
 
     table = GrowingTable(workspace, "rejects", REJECTS, partition_by="source")
     columns = {name: [row.get(name) for row in rows] for name in REJECTS.names}
     columns["source"] = [source] * len(rows)
+    columns["n_rows"] = [row.get("n_rows", 1) for row in rows]
     return table.replace_rows(pa.table(columns, schema=REJECTS), replace=[source])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 from pathlib import Path
@@ -52,6 +53,22 @@ def load_user_key(workspace: str) -> bytes:
     finally:
         aside.unlink()
     return path.read_bytes()
+
+
+def forgotten_users(workspace: str) -> list[int]:
+    """Hashes of the users whose events are to be passed over, ascending."""
+    uri = _forgotten_uri(workspace)
+    return list(json.loads(storage.read_bytes(uri))) if storage.exists(uri) else []
+
+
+def add_forgotten_user(workspace: str, user: int) -> None:
+    """Pass over a user's events from now on."""
+    users = sorted({*forgotten_users(workspace), user})
+    storage.write_bytes(_forgotten_uri(workspace), json.dumps(users).encode())
+
+
+def _forgotten_uri(workspace: str) -> str:
+    return storage.join(workspace, "secrets", "forgotten.json")
 
 
 def hash_users(users: pa.Array, key: bytes) -> pa.Array:

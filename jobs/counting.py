@@ -1,143 +1,109 @@
-"""The log to daily counts: judged and coded in Spark SQL, baskets and pairs in NumPy kernels."""
+"""The log to daily counts, driver side: which files, three stages of tasks, and what they bring."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import datetime as dt
+import time
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from log_input import read_log
-from pyspark.sql import Column, DataFrame, SparkSession, Window
-from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark import RDD
+from pyspark.sql import SparkSession
 from session import stage_progress
 
 from htcl.config import PipelineConfig
-from htcl.logs import get_logger
-from htcl.pairs.baskets import MICROSECONDS_A_DAY
-from htcl.pairs.tables import COUNT_ROWS, EVENT_ROWS, count_partition
-from htcl.users import load_user_key
+from htcl.logs import get_logger, log
+from htcl.pairs.activity import Histogram, day_limits
+from htcl.pairs.blocks import unpack
+from htcl.pairs.figures import FUNNEL, SEEN, added_funnel, added_seen
+from htcl.pairs.judging import Rules
+from htcl.pairs.log_index import LogFile
+from htcl.pairs.tasks import FUNNEL_BLOCK, SEEN_BLOCK, Job, count_part, days_of, merge_bucket, part_activity, read_units
+from htcl.pairs.units import units_of
+from htcl.parts import Part
+from htcl.users import forgotten_users, load_user_key
 
 LOGGER = get_logger("pairs")
+READ_TASKS_A_CORE = 4
 
 
-def count_log(spark: SparkSession, config: PipelineConfig, catalog: DataFrame, days: list[str]) -> DataFrame:
-    """Count pairs and songs per day, in one pass over the log.
+@dataclass(frozen=True)
+class Counted:
+    """What the tasks brought.
+
+    Attributes:
+        parts: files of the table pair_counts, written but not committed.
+        seen: rows of SEEN.
+        funnel: rows of FUNNEL.
+    """
+
+    parts: list[Part]
+    seen: pa.Table
+    funnel: pa.Table
+
+
+def counting_job(config: PipelineConfig, format_: str, days: frozenset[int] | None) -> Job:
+    """What the tasks of one counting are told: settings, secret, days."""
+    forgotten = frozenset(forgotten_users(config.workspace))
+    rules = Rules(config.interactions, load_user_key(config.workspace), forgotten, dt.datetime.now(dt.UTC))
+    return Job(config, format_, rules, days)
+
+
+def count_files(spark: SparkSession, job: Job, files: list[LogFile]) -> Counted:
+    """Count the job's days from files of the log.
 
     Args:
         spark: the session.
-        config: reads `interactions` and `pairs`.
-        catalog: the checked catalog.
-        days: ISO days to count; empty for all.
-
-    Returns:
-        Rows of four kinds: `pair` and `item` counts (partial: add them up), `reject`, `stat` (key, n_baskets).
+        job: from `counting_job`.
+        files: every file that has events of the days, or of those looked back to.
 
     Raises:
-        HTCLError: a column is missing, or files of the log contradict each other.
+        HTCLError: a file cannot be read.
     """
-    events = _judged(read_log(spark, config.interactions), config)
-    if days:
-        events = events.where(F.col("dt").between(days[0], days[-1]))
-    key = load_user_key(config.workspace)
-    hashed = events.mapInArrow(_user_hasher(key), from_arrow_schema(HASHED_ROWS))
-    codes = catalog.select("track_id").withColumn("code", (F.rank().over(_by_track()) - F.lit(1)).cast("long"))
-    tasks = max(int(spark.conf.get("spark.sql.shuffle.partitions") or 2), 1)
-    coded = _coded(hashed, codes).repartition(tasks, "part")
-    counts = coded.mapInArrow(_counter(config), from_arrow_schema(COUNT_ROWS))
+    started, buckets = time.monotonic(), job.pairs.buckets
     with stage_progress(spark, LOGGER, "count"):
-        counts = counts.localCheckpoint(eager=True)
-    names = codes.select(F.col("code"), F.col("track_id"))
-    counts = counts.join(names.select(F.col("code").alias("a"), F.col("track_id").alias("anchor_id")), "a", "left")
-    return counts.join(names.select(F.col("code").alias("b"), F.col("track_id").alias("positive_id")), "b", "left")
-
-
-_SONGS = {"track": pa.field("track_id", pa.string()), "trigger": pa.field("trigger_track_id", pa.string())}
-HASHED_ROWS = pa.schema([_SONGS.get(field.name, field) for field in EVENT_ROWS])
-"""Judged events with the user's hash; the columns are those of EVENT_ROWS, songs still by their id."""
-
-
-def _by_track() -> Any:
-    return Window.orderBy("track_id")
-
-
-def _judged(rows: DataFrame, config: PipelineConfig) -> DataFrame:
-    """Add whether a row is positive and, where it is refused, the reason; hash what only has to be told apart."""
-    ratio = F.expr("try_cast(duration_ratio as double)")
-    late = F.col("ts") > F.current_timestamp() + F.expr("interval 1 day")
-    reason = (
-        F.when(F.col("malformed"), F.lit("malformed_row"))
-        .when(F.col("ts").isNull() | late, F.lit("bad_ts"))
-        .when(F.col("user_id").isNull(), F.lit("missing_user_id"))
-        .when(F.col("track_id").isNull(), F.lit("missing_track_id"))
-        .when(F.col("event_type").isNull(), F.lit("missing_event_type"))
-        .when(F.col("duration_ratio").isNotNull() & ratio.isNull(), F.lit("bad_duration_ratio"))
-    )
-    # A row that cannot be told into columns may hold anything anywhere, a user id too: only its place is kept.
-    seen = F.when(F.col("malformed"), F.lit(None)).when(reason == "bad_ts", F.concat(F.lit("ts "), F.col("ts_text")))
-    seen = F.coalesce(seen.otherwise(F.concat(F.lit("track "), F.col("track_id"))), F.lit("a row"))
-    day = F.date_from_unix_date(F.floor(F.unix_micros("ts") / F.lit(MICROSECONDS_A_DAY)).cast("int")).cast("string")
-    session = F.expr("xxhash64(session_id) & 9223372036854775807")
-    return rows.select(
-        "user_id",
-        F.when(F.col("session_id").isNull(), F.lit(-1)).otherwise(session).alias("session"),
-        F.unix_micros("ts").alias("ts"),
-        "track_id",
-        "trigger_track_id",
-        _positive(ratio, config).alias("positive"),
-        F.when(F.col("event_id").isNull(), F.lit(0)).otherwise(F.xxhash64("event_id")).alias("event"),
-        F.when(F.col("malformed"), F.col("place")).otherwise(F.coalesce("event_id", "place")).alias("key"),
-        reason.alias("reason"),
-        F.concat(seen, F.lit(" in "), F.col("place")).alias("detail"),
-        day.alias("dt"),
+        events = _units(spark, job, files).mapPartitions(lambda units: read_units(units, job)).partitionBy(buckets)
+        limits = _limits(events, job)
+        counts = events.mapPartitions(lambda records: count_part(records, job, limits)).partitionBy(buckets)
+        found = counts.mapPartitionsWithIndex(lambda number, records: merge_bucket(number, records, job)).collect()
+    parts = [part for part in found if isinstance(part, Part)]
+    blocks = [item for item in found if not isinstance(item, Part)]
+    seen = unpack(block for kind, block in blocks if kind == SEEN_BLOCK)
+    funnel = unpack(block for kind, block in blocks if kind == FUNNEL_BLOCK)
+    log(LOGGER, "log counted", seconds=time.monotonic() - started, files=len(files), written=len(parts))
+    return Counted(
+        parts,
+        SEEN.empty_table() if seen is None else added_seen([seen]),
+        FUNNEL.empty_table() if funnel is None else added_funnel([funnel]),
     )
 
 
-def _positive(ratio: Column, config: PipelineConfig) -> Column:
-    positive = F.lit(False)
-    for event_type, rule in config.interactions.positive.items():
-        matches = F.col("event_type") == event_type
-        if rule.min_duration_ratio is not None:
-            matches = matches & (ratio.isNull() | (ratio >= rule.min_duration_ratio))
-        positive = positive | matches
-    return F.coalesce(positive, F.lit(False))
+def look_at_days(spark: SparkSession, job: Job, files: list[LogFile]) -> list[LogFile]:
+    """The files with the days that they have events of."""
+    days: dict[int, set[int]] = {}
+    with stage_progress(spark, LOGGER, "look for days"):
+        for number, found in _units(spark, job, files).mapPartitions(lambda units: days_of(units, job)).collect():
+            days.setdefault(number, set()).update(found)
+    return [LogFile(file.path, file.tag, frozenset(days.get(n, ()))) for n, file in enumerate(files)]
 
 
-def _user_hasher(key: bytes) -> Any:
-    """Replace user ids before any shuffle writes anything; rows without one are spread out."""
-
-    def hash_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        from htcl.users import hash_users
-
-        for batch in batches:
-            user = hash_users(batch.column("user_id"), key)
-            part = np.where(np.asarray(user.is_null()), np.arange(len(user)), np.asarray(user.fill_null(0)))
-            rest = [batch.column(name) for name in HASHED_ROWS.names[2:]]
-            yield pa.RecordBatch.from_arrays([pa.array(part, pa.int64()), user, *rest], names=HASHED_ROWS.names)
-
-    return hash_batches
+def _units(spark: SparkSession, job: Job, files: list[LogFile]) -> RDD[Any]:
+    units = units_of(job.config.interactions, job.format, files)
+    tasks = max(1, min(len(units), READ_TASKS_A_CORE * spark.sparkContext.defaultParallelism))
+    # Dealt out like cards: each task gets large and small ones.
+    dealt = [unit for first in range(tasks) for unit in islice(units, first, None, tasks)]
+    return spark.sparkContext.parallelize(dealt, tasks)
 
 
-def _coded(rows: DataFrame, codes: DataFrame) -> DataFrame:
-    """Track ids to catalog codes, and the refusal of tracks that the catalog lacks."""
-    track = codes.select(F.col("track_id"), F.col("code").alias("track"))
-    trigger = codes.select(F.col("track_id").alias("_trigger"), F.col("code").alias("trigger"))
-    # Most events have no trigger: a key of their own each keeps them from meeting in one task.
-    none = F.concat(F.lit("\0"), F.col("part").cast("string"))
-    rows = rows.withColumn("_trigger", F.coalesce("trigger_track_id", none))
-    rows = rows.join(track, "track_id", "left").join(trigger, "_trigger", "left")
-    rows = rows.withColumn("trigger", F.coalesce("trigger", F.lit(-1)))
-    unknown = F.when(F.col("track").isNull(), F.lit("unknown_track"))
-    return rows.withColumn("reason", F.coalesce("reason", unknown)).select(*EVENT_ROWS.names)
-
-
-def _counter(config: PipelineConfig) -> Any:
-    gap, cap = config.pairs.session_gap_minutes, config.pairs.max_basket_size
-
-    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        collected = list(batches)
-        if collected:
-            yield from count_partition(pa.Table.from_batches(collected), gap, cap)
-
-    return count
+def _limits(events: RDD[Any], job: Job) -> dict[int, int] | None:
+    """What heavy users are held to; the events that are shuffled for it are used again."""
+    percentile = job.pairs.heavy_user_percentile
+    if percentile is None:
+        return None
+    total: Histogram = {}
+    for histogram in events.mapPartitions(lambda records: part_activity(records, job)).collect():
+        for key, users in histogram.items():
+            total[key] = total.get(key, 0) + users
+    return day_limits(total, percentile)

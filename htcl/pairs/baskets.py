@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Int64 = npt.NDArray[np.int64]
+from htcl.pairs.sorting import Int64, Rows, ranks, run_lengths, run_numbers, run_starts, sort_order
 
 MICROSECONDS_A_DAY = 86_400_000_000
+
+POSITIVE, NEUTRAL, NEGATIVE, IMPRESSION = 1, 0, -1, 2
+"""What an event says of its song; an impression only says that it was shown."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,9 @@ class Events:
         user: keyed hash of the user.
         session: hash of the session id; -1 where the log names none.
         ts: microseconds since 1970, UTC.
-        track: catalog code of the song; codes order as track ids do.
-        trigger: catalog code of the trigger song; -1 where there is none.
+        track: code of the song; codes order as track ids do.
+        trigger: code of the trigger song; -1 where there is none.
+        response: POSITIVE, NEUTRAL, NEGATIVE or IMPRESSION.
     """
 
     user: Int64
@@ -29,10 +33,18 @@ class Events:
     ts: Int64
     track: Int64
     trigger: Int64
+    response: npt.NDArray[np.int8]
 
-    def take(self, rows: npt.NDArray[np.intp]) -> Events:
+    @property
+    def day(self) -> Int64:
+        """Days since 1970, UTC [n]."""
+        return self.ts // MICROSECONDS_A_DAY
+
+    def take(self, rows: Rows) -> Events:
         """The events at some rows, in that order."""
-        return Events(*(column[rows] for column in (self.user, self.session, self.ts, self.track, self.trigger)))
+        numbers = (column[rows] for column in (self.user, self.session, self.ts, self.track, self.trigger))
+        user, session, ts, track, trigger = numbers
+        return Events(user, session, ts, track, trigger, self.response[rows])
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,8 @@ class Baskets:
 
     Attributes:
         basket: number of the basket, from 0.
-        track: catalog code.
+        track: code of the song.
+        first: when it was heard first there, as a rank in its basket from 0.
         day: days since 1970 of each basket [baskets].
         user: user of each basket [baskets].
         size: songs of each basket [baskets].
@@ -49,20 +62,10 @@ class Baskets:
 
     basket: Int64
     track: Int64
+    first: Int64
     day: Int64
     user: Int64
     size: Int64
-
-
-def run_starts(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
-    """First row of each run of equal values in columns that are sorted together."""
-    if not len(columns[0]):
-        return np.zeros(0, dtype=np.intp)
-    change = np.zeros(len(columns[0]), dtype=bool)
-    change[0] = True
-    for column in columns:
-        change[1:] |= column[1:] != column[:-1]
-    return np.flatnonzero(change)
 
 
 def basket_numbers(events: Events, session_gap_minutes: int) -> Int64:
@@ -74,46 +77,58 @@ def basket_numbers(events: Events, session_gap_minutes: int) -> Int64:
         int64 [n], in the events' order; numbers are dense from 0.
     """
     n = len(events.user)
-    named = events.session >= 0
-    order = np.lexsort((events.ts, named, events.user))
-    ts, user = events.ts[order], events.user[order]
+    user = ranks(events.user)
+    named = (events.session >= 0).astype(np.int64)
+    order = sort_order(user, named, events.ts)
+    ts, who, kind = events.ts[order], user[order], named[order]
     cut = np.ones(n, dtype=bool)
-    cut[1:] = (user[1:] != user[:-1]) | (ts[1:] - ts[:-1] > session_gap_minutes * 60_000_000)
-    cut[1:] |= named[order][1:] != named[order][:-1]
-    session = events.session.copy()
-    unnamed = ~named[order]
+    cut[1:] = (who[1:] != who[:-1]) | (kind[1:] != kind[:-1]) | (ts[1:] - ts[:-1] > session_gap_minutes * 60_000_000)
+    session = ranks(events.session)
+    unnamed = kind == 0
     session[order[unnamed]] = np.cumsum(cut)[unnamed]
-    day = events.ts // MICROSECONDS_A_DAY
-    order = np.lexsort((day, session, named, events.user))
-    starts = run_starts(events.user[order], named[order], session[order], day[order])
-    numbers = np.zeros(n, dtype=np.int64)
-    runs = np.zeros(n, dtype=np.int64)
-    runs[starts] = 1
-    numbers[order] = np.cumsum(runs) - 1
+    day = events.day
+    order = sort_order(user, named, session, day)
+    starts = run_starts(user[order], named[order], session[order], day[order])
+    numbers = np.empty(n, dtype=np.int64)
+    numbers[order] = run_numbers(starts, n)
     return numbers
+
+
+def liked(events: Events, numbers: Int64) -> Rows:
+    """Rows of positive events whose song got no negative response in the same basket."""
+    positive = np.flatnonzero(events.response == POSITIVE)
+    negative = np.flatnonzero(events.response == NEGATIVE)
+    if not len(negative):
+        return positive
+    width = int(events.track.max(initial=0)) + 1
+    refused = np.unique(numbers[negative] * width + events.track[negative])
+    return positive[~np.isin(numbers[positive] * width + events.track[positive], refused)]
 
 
 def form_baskets(events: Events, numbers: Int64, max_basket_size: int) -> Baskets:
     """Collect each basket's distinct songs; of a larger one the first `max_basket_size` heard are kept.
 
     Args:
-        events: positive events.
-        numbers: from `basket_numbers`.
+        events: what counts for baskets.
+        numbers: their baskets, from `basket_numbers`.
         max_basket_size: cap that bounds the pairs of one basket.
     """
-    order = np.lexsort((events.ts, events.track, numbers))
+    order = sort_order(numbers, events.track, events.ts)
     first = order[run_starts(numbers[order], events.track[order])]
-    first = first[np.lexsort((events.track[first], events.ts[first], numbers[first]))]
+    first = first[sort_order(numbers[first], events.ts[first], events.track[first])]
     starts = run_starts(numbers[first])
-    rank = np.arange(len(first)) - np.repeat(starts, np.diff(np.append(starts, len(first))))
-    first = first[rank < max_basket_size]
-    first = first[np.lexsort((events.track[first], numbers[first]))]
+    rank = np.arange(len(first)) - np.repeat(starts, run_lengths(starts, len(first)))
+    kept = rank < max_basket_size
+    first, rank = first[kept], rank[kept]
+    order = sort_order(numbers[first], events.track[first])
+    first, rank = first[order], rank[order]
     starts = run_starts(numbers[first])
-    size = np.diff(np.append(starts, len(first))).astype(np.int64)
+    size = run_lengths(starts, len(first))
     return Baskets(
-        basket=np.repeat(np.arange(len(starts), dtype=np.int64), size),
+        basket=run_numbers(starts, len(first)),
         track=events.track[first],
-        day=events.ts[first[starts]] // MICROSECONDS_A_DAY,
+        first=rank.astype(np.int64),
+        day=events.day[first[starts]],
         user=events.user[first[starts]],
         size=size,
     )

@@ -1,124 +1,182 @@
-"""Pairs of baskets, counted per day: additive counts, fixed-point weights, bottom-k user sketches."""
+"""Pairs and songs of baskets, counted per day: additive counts, fixed-point weights, bottom-k user sketches."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from htcl.pairs.baskets import MICROSECONDS_A_DAY, Baskets, Events, Int64, run_starts
+from htcl.pairs.baskets import IMPRESSION, NEGATIVE, Baskets, Events
+from htcl.pairs.sketches import bottom_k, merge_sketches, offsets_of
+from htcl.pairs.sorting import Int64, Rows, ranks, run_lengths, run_starts, run_sums, sort_order
 
 WEIGHT_ONE = 2**20
 """Unit of the fixed-point weights: sums are exact in any order."""
 
-SKETCH_SIZE = 64
-"""k of the bottom-k sketch: distinct users are exact below it."""
+COPREFERENCE, ITEM, TRIGGERED = 0, 1, 2
+SOURCES = ("copreference", "item", "triggered")
+"""Names of the sources by number, in order; an item row is a song with itself and counts its baskets."""
+
+
+FIGURES = ("n_baskets", "weight", "n_negative", "n_impressions")
+"""What is counted of a pair, all of it additive."""
 
 
 @dataclass(frozen=True)
-class PairCounts:
-    """Counts per (day, anchor, positive), [n] rows; the sketches lie end to end.
+class Counts:
+    """Counts per (day, source, anchor, positive), [n] rows in that order; the sketches lie end to end.
 
     Attributes:
         day: days since 1970.
-        anchor: catalog code.
-        positive: catalog code.
-        n_baskets: baskets that hold the pair.
-        weight: in units of 1/WEIGHT_ONE.
+        source: number of the source in SOURCES.
+        anchor: code of the song.
+        positive: code of the song.
+        figures: by FIGURES [4, n]: baskets that hold the pair; weight in units of 1/WEIGHT_ONE; of triggered pairs also
+            baskets in which the song got a negative response, and in which it was shown because of the trigger.
         users: all sketches, ascending within a row.
         offsets: where each row's sketch starts [n + 1].
     """
 
     day: Int64
+    source: Int64
     anchor: Int64
     positive: Int64
-    n_baskets: Int64
-    weight: Int64
+    figures: Int64
     users: Int64
     offsets: Int64
 
+    @property
+    def key(self) -> tuple[Int64, Int64, Int64, Int64]:
+        """What tells rows apart."""
+        return self.day, self.source, self.anchor, self.positive
 
-def copreference_pairs(baskets: Baskets) -> PairCounts:
-    """Count unordered pairs of each basket, anchor < positive, each with weight 1/(n-1)."""
+
+def copreference_pairs(baskets: Baskets, symmetric: bool = True) -> Counts:
+    """Count the pairs of each basket, each with weight 1/(n-1).
+
+    Args:
+        baskets: distinct songs of baskets.
+        symmetric: the lesser song is the anchor; else the one that was heard first.
+    """
     starts = np.cumsum(baskets.size) - baskets.size
-    anchors, positives, owners = [], [], []
+    left, right, owners = [], [], []
     for n in np.unique(baskets.size[baskets.size > 1]):
         members = np.flatnonzero(baskets.size == n)
-        rows = baskets.track[starts[members, None] + np.arange(n)]
-        left, right = np.triu_indices(int(n), k=1)
-        anchors.append(rows[:, left].ravel())
-        positives.append(rows[:, right].ravel())
-        owners.append(np.repeat(members, len(left)))
+        rows = starts[members, None] + np.arange(n)
+        one, other = np.triu_indices(int(n), k=1)
+        left.append(rows[:, one].ravel())
+        right.append(rows[:, other].ravel())
+        owners.append(np.repeat(members, len(one)))
     if not owners:
-        return _count(*(np.zeros(0, dtype=np.int64) for _ in range(5)))
-    owner = np.concatenate(owners)
+        return empty_counts()
+    anchor, positive, owner = np.concatenate(left), np.concatenate(right), np.concatenate(owners)
+    if not symmetric:
+        turned = baskets.first[anchor] > baskets.first[positive]
+        anchor, positive = np.where(turned, positive, anchor), np.where(turned, anchor, positive)
     weight = np.rint(WEIGHT_ONE / np.maximum(baskets.size - 1, 1)).astype(np.int64)
-    return _count(
-        baskets.day[owner], np.concatenate(anchors), np.concatenate(positives), weight[owner], baskets.user[owner]
+    day, user = baskets.day[owner], baskets.user[owner]
+    return count_pairs(COPREFERENCE, day, baskets.track[anchor], baskets.track[positive], weight[owner], user)
+
+
+def triggered_pairs(events: Events, numbers: Int64, liked: Rows) -> Counts:
+    """Count pairs (trigger, song) once a basket, with weight 1 (the paper's triplet).
+
+    Args:
+        events: all events of a basket.
+        numbers: their baskets.
+        liked: rows of positive responses.
+
+    A pair that was only shown or refused is a row with n_baskets = 0: what turns a count into a rate.
+    """
+    caused = (events.trigger >= 0) & (events.trigger != events.track)
+    counted = []
+    for figure, rows in (
+        ("n_baskets", liked[caused[liked]]),
+        ("n_negative", np.flatnonzero(caused & (events.response == NEGATIVE))),
+        ("n_impressions", np.flatnonzero(caused & (events.response == IMPRESSION))),
+    ):
+        found = count_pairs(TRIGGERED, *_once(events, numbers, rows))
+        counted.append(found if figure == "n_baskets" else _only(found, FIGURES.index(figure)))
+    return add_up(counted)
+
+
+def _only(counts: Counts, place: int) -> Counts:
+    """The number of baskets as another figure: no positive response, so no user either."""
+    figures = np.zeros_like(counts.figures)
+    figures[place] = counts.figures[0]
+    return replace(counts, figures=figures, **_nobody(len(counts.day)))
+
+
+def _once(events: Events, numbers: Int64, rows: Rows) -> tuple[Int64, Int64, Int64, Int64, Int64]:
+    """(day, trigger, song, weight, user) once for each (basket, trigger, song)."""
+    picked = events.take(rows)
+    order = sort_order(numbers[rows], picked.trigger, picked.track)
+    order = order[run_starts(numbers[rows][order], picked.trigger[order], picked.track[order])]
+    once = picked.take(order)
+    return once.day, once.trigger, once.track, np.full(len(order), WEIGHT_ONE, dtype=np.int64), once.user
+
+
+def item_counts(baskets: Baskets) -> Counts:
+    """Count the baskets of each song; a basket of n songs gives each the weight 1/n."""
+    day = baskets.day[baskets.basket]
+    weight = np.rint(WEIGHT_ONE / baskets.size[baskets.basket]).astype(np.int64)
+    counted = count_pairs(ITEM, day, baskets.track, baskets.track, weight, np.zeros_like(day))
+    # Who heard a song is asked of no one: less personal data is kept.
+    return replace(counted, **_nobody(len(counted.day)))
+
+
+def count_pairs(source: int, day: Int64, anchor: Int64, positive: Int64, weight: Int64, user: Int64) -> Counts:
+    """Add up occurrences [n] of pairs by (day, anchor, positive)."""
+    order = sort_order(day, anchor, positive, ranks(user))
+    day, anchor, positive = day[order], anchor[order], positive[order]
+    starts = run_starts(day, anchor, positive)
+    users, offsets = bottom_k(user[order], starts)
+    nothing = np.zeros(len(starts), dtype=np.int64)
+    figures = np.stack([run_lengths(starts, len(order)), run_sums(weight[order], starts), nothing, nothing])
+    source_column = np.full(len(starts), source, dtype=np.int64)
+    return Counts(day[starts], source_column, anchor[starts], positive[starts], figures, users, offsets)
+
+
+def empty_counts() -> Counts:
+    """No pairs at all."""
+    none = np.zeros(0, dtype=np.int64)
+    return Counts(
+        none, none, none, none, np.zeros((len(FIGURES), 0), dtype=np.int64), none, np.zeros(1, dtype=np.int64)
     )
 
 
-def triggered_pairs(events: Events, numbers: Int64) -> PairCounts:
-    """Count pairs (trigger, song) once a basket, with weight 1 (the paper's triplet)."""
-    rows = np.flatnonzero((events.trigger >= 0) & (events.trigger != events.track))
-    hits, baskets = events.take(rows), numbers[rows]
-    order = np.lexsort((hits.ts, hits.track, hits.trigger, baskets))
-    order = order[run_starts(baskets[order], hits.trigger[order], hits.track[order])]
-    once = hits.take(order)
-    weight = np.full(len(order), WEIGHT_ONE, dtype=np.int64)
-    return _count(once.ts // MICROSECONDS_A_DAY, once.trigger, once.track, weight, once.user)
+def add_up(parts: Sequence[Counts]) -> Counts:
+    """Add up counts that may hold the same pairs; the sketches are united."""
+    joined = concatenate(parts)
+    joined = take(joined, sort_order(*joined.key))
+    starts = run_starts(*joined.key)
+    figures = np.stack([run_sums(figure, starts) for figure in joined.figures])
+    users, offsets = merge_sketches(joined.users, joined.offsets, starts)
+    day, source, anchor, positive = (column[starts] for column in joined.key)
+    return Counts(day, source, anchor, positive, figures, users, offsets)
 
 
-def item_counts(baskets: Baskets) -> tuple[Int64, Int64, Int64, Int64]:
-    """Count baskets per (day, song).
-
-    Returns:
-        (day, track, n_baskets, weight), each [n]; a basket of n songs gives each 1/n.
-    """
-    day = baskets.day[baskets.basket]
-    weight = np.rint(WEIGHT_ONE / baskets.size[baskets.basket]).astype(np.int64)
-    order = np.lexsort((baskets.track, day))
-    starts = run_starts(day[order], baskets.track[order])
-    counts = np.diff(np.append(starts, len(order))).astype(np.int64)
-    sums = np.add.reduceat(weight[order], starts) if len(starts) else weight[:0]
-    return day[order[starts]], baskets.track[order[starts]], counts, sums
+def take(counts: Counts, rows: Rows) -> Counts:
+    """Some rows, in that order."""
+    sizes = np.diff(counts.offsets)[rows]
+    ends = np.cumsum(sizes)
+    places = np.arange(int(sizes.sum())) + np.repeat(counts.offsets[:-1][rows] - (ends - sizes), sizes)
+    day, source, anchor, positive = (column[rows] for column in counts.key)
+    return Counts(day, source, anchor, positive, counts.figures[:, rows], counts.users[places], offsets_of(sizes))
 
 
-def _count(day: Int64, anchor: Int64, positive: Int64, weight: Int64, user: Int64) -> PairCounts:
-    order = np.lexsort((user, positive, anchor, day))
-    day, anchor, positive, user = day[order], anchor[order], positive[order], user[order]
-    starts = run_starts(day, anchor, positive)
-    n_baskets = np.diff(np.append(starts, len(order))).astype(np.int64)
-    sums = np.add.reduceat(weight[order], starts) if len(starts) else weight[:0]
-    users, offsets = _sketches(user, starts)
-    return PairCounts(day[starts], anchor[starts], positive[starts], n_baskets, sums, users, offsets)
+def concatenate(parts: Sequence[Counts]) -> Counts:
+    """Rows of several counts one after another."""
+    day, source, anchor, positive, users = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("day", "source", "anchor", "positive", "users")
+    )
+    figures = np.concatenate([part.figures for part in parts], axis=1)
+    offsets = offsets_of(np.concatenate([np.diff(part.offsets) for part in parts]))
+    return Counts(day, source, anchor, positive, figures, users, offsets)
 
 
-def _sketches(user: Int64, starts: npt.NDArray[np.intp]) -> tuple[Int64, Int64]:
-    """The least `SKETCH_SIZE` distinct users of each run; users ascend within a run."""
-    new = np.zeros(len(user), dtype=bool)
-    new[1:] = user[1:] == user[:-1]
-    new[starts] = False
-    new = ~new
-    before = np.cumsum(new) - 1
-    lengths = np.diff(np.append(starts, len(user)))
-    rank = before - np.repeat(before[starts], lengths)
-    kept = new & (rank < SKETCH_SIZE)
-    sizes = np.add.reduceat(kept.astype(np.int64), starts) if len(starts) else np.zeros(0, dtype=np.int64)
-    return user[kept], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-
-
-def estimate_users(sketch_size: int, largest: int) -> int:
-    """Distinct users behind a sketch.
-
-    Args:
-        sketch_size: hashes in the sketch.
-        largest: the greatest of them, of 2**63 possible ones.
-
-    Returns:
-        The size itself below `SKETCH_SIZE`, else the bottom-k estimate (k - 1) / (k-th smallest, scaled to 1).
-    """
-    if sketch_size < SKETCH_SIZE:
-        return sketch_size
-    return round((SKETCH_SIZE - 1) / (largest / 2**63))
+def _nobody(rows: int) -> dict[str, Int64]:
+    """Empty sketches."""
+    return {"users": np.zeros(0, dtype=np.int64), "offsets": np.zeros(rows + 1, dtype=np.int64)}

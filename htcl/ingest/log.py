@@ -1,0 +1,195 @@
+"""One file of the interaction log, in whichever format a platform has, under the names of the contract."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pv
+import pyarrow.parquet as pq
+
+from htcl import storage
+from htcl.config import InteractionsConfig
+from htcl.errors import HTCLError
+from htcl.ingest.reading import csv_header, delimiter
+from htcl.ingest.times import parse_times
+from htcl.schemas import INTERACTIONS
+
+BATCH_ROWS = 1 << 20
+_TEXT = [name for name in INTERACTIONS.names if name != "ts"]
+
+LOG_ROWS = pa.schema(
+    [("ts", pa.timestamp("us", "UTC")), ("ts_text", pa.string())]
+    + [(name, pa.string()) for name in _TEXT]
+    + [("malformed", pa.bool_())]
+)
+"""What is read: the contract's columns as text (blank is null) but `ts`, null where it cannot be read; `ts_text` as it
+stood there; `malformed` for rows that could not be told into columns, of which nothing else is kept."""
+
+
+def read_log_file(
+    uri: str, format_: str, section: InteractionsConfig, row_groups: Sequence[int] | None = None
+) -> Iterator[pa.Table]:
+    """Read one file in batches of bounded size.
+
+    Args:
+        uri: the file.
+        format_: parquet, jsonl or csv.
+        section: what the columns are called, and the time zone of times that name none.
+        row_groups: of a Parquet file those that are read; None for all.
+
+    Yields:
+        Tables of LOG_ROWS.
+
+    Raises:
+        HTCLError: naming the file, when it cannot be read to its end or a column is no text, number or time.
+    """
+    source = {name: section.columns.get(name, name) for name in INTERACTIONS.names}
+    read = {"csv": _csv, "jsonl": _jsonl}
+    found = _parquet(uri, source, row_groups) if format_ == "parquet" else read[format_](uri, source)
+    try:
+        for batch, malformed in found:
+            yield _contract(batch, malformed, section.timezone, uri)
+    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise HTCLError(f"{uri} cannot be read to its end: {first}; mend or remove the file") from None
+
+
+def read_log_times(
+    uri: str, format_: str, section: InteractionsConfig, row_groups: Sequence[int] | None = None
+) -> Iterator[pa.Array]:
+    """Only the moments of a file, in batches; see `read_log_file`."""
+    if format_ != "parquet":
+        for rows in read_log_file(uri, format_, section):
+            yield rows["ts"].combine_chunks()
+        return
+    for batch, _ in _parquet(uri, {"ts": section.columns.get("ts", "ts")}, row_groups):
+        if "ts" in batch.column_names:
+            yield parse_times(batch["ts"], section.timezone)
+
+
+def _contract(batch: pa.Table, malformed: int, zone: str, uri: str) -> pa.Table:
+    """A batch under the contract's names, with `malformed` empty rows after it."""
+    n = len(batch)
+    columns: dict[str, Any] = {}
+    if "ts" in batch.column_names:
+        columns["ts"] = parse_times(batch["ts"], zone)
+        columns["ts_text"] = _text(batch["ts"], "ts", uri)
+    for name in _TEXT:
+        columns[name] = _text(batch[name], name, uri) if name in batch.column_names else pa.nulls(n, pa.string())
+    filled = [columns.get(field.name, pa.nulls(n, field.type)) for field in LOG_ROWS]
+    filled[-1] = pa.repeat(False, n)
+    rows = pa.table(filled, schema=LOG_ROWS)
+    if not malformed:
+        return rows
+    empty = [pa.nulls(malformed, field.type) for field in LOG_ROWS]
+    empty[-1] = pa.repeat(True, malformed)
+    return pa.concat_tables([rows, pa.table(empty, schema=LOG_ROWS)])
+
+
+def _text(column: pa.ChunkedArray, name: str, uri: str) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    try:
+        text = column.cast(pa.string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        raise HTCLError(
+            f"{uri}: the column of {name} is of type {column.type}, which is no text, number or time; "
+            f"map another with interactions.columns.{name}"
+        ) from None
+    blank = pc.match_substring_regex(text, r"^\s*$")
+    return pc.if_else(blank, pa.scalar(None, pa.string()), text) if pc.any(blank).as_py() else text
+
+
+def _parquet(
+    uri: str, source: dict[str, str], row_groups: Sequence[int] | None = None
+) -> Iterator[tuple[pa.Table, int]]:
+    fs, path = storage.filesystem(uri)
+    with fs.open(path, "rb") as handle:
+        file = pq.ParquetFile(handle)
+        present = {name: column for name, column in source.items() if column in file.schema_arrow.names}
+        columns = list(dict.fromkeys(present.values()))
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=row_groups, columns=columns):
+            yield pa.table({name: batch[column] for name, column in present.items()}), 0
+
+
+def _csv(uri: str, source: dict[str, str]) -> Iterator[tuple[pa.Table, int]]:
+    header = csv_header(uri)
+    # By place, since headers of the wild hold names that are empty or stand twice; of two the last counts.
+    places = {name: str(place) for place, name in enumerate(header)}
+    present = {name: places[column] for name, column in source.items() if column in places}
+    strange: list[pv.InvalidRow] = []
+
+    def refuse(row: pv.InvalidRow) -> str:
+        strange.append(row)
+        return "skip"
+
+    fs, path = storage.filesystem(uri)
+    with fs.open(path, "rb", compression="infer") as handle:
+        if not header:
+            return
+        reader = pv.open_csv(
+            handle,
+            pv.ReadOptions(
+                use_threads=False, block_size=1 << 24, column_names=[str(n) for n in range(len(header))], skip_rows=1
+            ),
+            pv.ParseOptions(delimiter=delimiter(uri), newlines_in_values=True, invalid_row_handler=refuse),
+            pv.ConvertOptions(
+                column_types={str(n): pa.binary() for n in range(len(header))},
+                include_columns=list(dict.fromkeys(present.values())),
+                strings_can_be_null=True,
+                null_values=[""],
+                check_utf8=False,
+            ),
+        )
+        seen = 0
+        for batch in reader:
+            yield pa.table({name: _decoded(batch[place]) for name, place in present.items()}), len(strange) - seen
+            seen = len(strange)
+        if len(strange) > seen:
+            yield pa.table({name: pa.array([], pa.string()) for name in present}), len(strange) - seen
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:  # bytes that are no UTF-8
+        return pa.array([None if v is None else v.decode(errors="replace") for v in column.to_pylist()], pa.string())
+
+
+def _jsonl(uri: str, source: dict[str, str]) -> Iterator[tuple[pa.Table, int]]:
+    fs, path = storage.filesystem(uri)
+    with fs.open(path, "rb", compression="infer") as handle:
+        lines: list[bytes] = []
+        for line in handle:
+            lines.append(line)
+            if len(lines) == BATCH_ROWS // 8:
+                yield _json_rows(lines, source)
+                lines = []
+        yield _json_rows(lines, source)
+
+
+def _json_rows(lines: list[bytes], source: dict[str, str]) -> tuple[pa.Table, int]:
+    parsed = [_parsed(line) for line in lines if not line.isspace()]
+    rows = [row for row in parsed if row is not None]
+    columns = {
+        name: pa.array([_plain(row.get(column)) for row in rows], pa.string()) for name, column in source.items()
+    }
+    return pa.table(columns), len(parsed) - len(rows)
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line.decode("utf-8-sig", errors="replace"))
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _plain(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,114 @@
+"""Which files the counts were made from, and which days each has events of: what has to be counted again."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from htcl import storage
+from htcl.config import PipelineConfig, fingerprint
+from htcl.schemas import LOG_FILES
+from htcl.tables import GrowingTable
+
+SETTINGS, FILES = "settings", "files"
+"""Properties of a commit of counts: fingerprint of the settings that they hang on, name of the file index."""
+
+_COUNTING = {
+    "session_gap_minutes",
+    "max_basket_size",
+    "lookback_days",
+    "heavy_user_percentile",
+    "heavy_users",
+}
+"""Settings of `pairs` that counts hang on; all others only change the snapshot."""
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """One file of the log.
+
+    Attributes:
+        path: relative to the log.
+        tag: size and change tag.
+        days: days since 1970 that it has events of; None where nobody has looked yet.
+    """
+
+    path: str
+    tag: str
+    days: frozenset[int] | None = None
+
+
+def counting_settings(config: PipelineConfig) -> str:
+    """Fingerprint of the settings that counts hang on."""
+    interactions = config.interactions.model_dump(mode="json", exclude={"path", "format", "max_reject_share"})
+    pairs = config.pairs.model_dump(mode="json", include=_COUNTING)
+    ordered = "copreference" not in config.pairs.symmetric_sources
+    return fingerprint({"interactions": interactions, "pairs": pairs, "ordered": ordered})
+
+
+def counted_files(table: GrowingTable, workspace: str, version: int | None = None) -> dict[str, LogFile]:
+    """The files that a version of the counts was made from, by path."""
+    name = table.properties(version).get(FILES)
+    if not name:
+        return {}
+    rows = pq.read_table(io.BytesIO(storage.read_bytes(_uri(workspace, name)))).to_pylist()
+    return {row["path"]: LogFile(row["path"], row["tag"], frozenset(row["days"])) for row in rows}
+
+
+def save_files(workspace: str, files: Iterable[LogFile]) -> str:
+    """Write a file index under a name that is its content's; returns the name."""
+    ordered = sorted(files, key=lambda file: file.path)
+    columns = {
+        "path": [file.path for file in ordered],
+        "tag": [file.tag for file in ordered],
+        "days": [sorted(file.days or ()) for file in ordered],
+    }
+    name = fingerprint(columns)
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=LOG_FILES), sink, compression="zstd")
+    storage.write_bytes(_uri(workspace, name), sink.getvalue())
+    return name
+
+
+def merge_files(counted: Mapping[str, LogFile], now: Iterable[LogFile], days: frozenset[int] | None) -> list[LogFile]:
+    """The file index after some days were counted from the files of now.
+
+    Args:
+        counted: the index before.
+        now: files whose days are known.
+        days: what was counted; None for all.
+
+    A file whose every day, of now and of before, was counted is up to date; another stays as it was counted. A file
+    that is gone stays: so do the counts of its days.
+    """
+    files = dict(counted)
+    for file in now:
+        before = counted.get(file.path)
+        touched = (file.days or frozenset()) | ((before.days or frozenset()) if before else frozenset())
+        if days is None or touched <= days:
+            files[file.path] = file
+    return list(files.values())
+
+
+def stale_days(counted: Mapping[str, LogFile], now: Iterable[LogFile]) -> frozenset[int]:
+    """Days of files that are new or changed since they were counted, as they were and as they are.
+
+    Args:
+        counted: the index.
+        now: the files of now; the days of new and changed ones are known.
+    """
+    days: set[int] = set()
+    for file in now:
+        before = counted.get(file.path)
+        if before is None or before.tag != file.tag:
+            days |= file.days or frozenset()
+            days |= (before.days or frozenset()) if before else frozenset()
+    return frozenset(days)
+
+
+def _uri(workspace: str, name: str) -> str:
+    return storage.join(workspace, "tables", "log_files", f"{name}.parquet")
