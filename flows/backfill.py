@@ -27,7 +27,7 @@ def count_days(config: PipelineConfig, inputs: dict[str, str], start: str, end: 
 
 @flow(name="htcl")
 def backfill(config: str, start: str = "", end: str = "", what: Literal["pairs", "shards"] = "pairs") -> State | None:
-    """Redo a part of the data: counts of days in the tables, or shards. A full run counts all days of the log anew.
+    """Redo a part of the data: counts of days of the log, or shards. The next full run takes a snapshot of them.
 
     Args:
         config: path of the pipeline configuration (YAML).
@@ -40,9 +40,9 @@ def backfill(config: str, start: str = "", end: str = "", what: Literal["pairs",
             raise HTCLError("backfill of pairs needs start and end, such as 2025-03-01 and 2025-03-07")
         loaded = load_config(config)
         inputs = raw_inputs(loaded)
-        make(loaded, inputs, ["catalog"])
         if what == "shards":
-            make(loaded, inputs, ["shards"])
+            for name in ("catalog", "shards"):
+                make(loaded, inputs, [name])
             return None
         state = count_days(loaded, inputs, start, end, return_state=True)
         return None if state.is_completed() else Failed(message=state.message)

@@ -25,9 +25,8 @@ def full_pipeline(config: str, overrides: list[str] | None = None) -> dict[str, 
     try:
         loaded = load_config(config, overrides)
         inputs = raw_inputs(loaded)
-        keys = make(loaded, inputs, ["catalog"])
-        keys |= make(loaded, inputs, ["pairs", "shards"])
-        for name in ("stage1", "stage2", "embeddings", "index", "evaluation"):
+        keys: dict[str, str] = {}
+        for name in ("catalog", "shards", "pairs", "stage1", "stage2", "embeddings", "index", "evaluation"):
             keys |= make(loaded, inputs, [name])
         publish_set(loaded, keys, evaluate_champion(loaded, inputs, keys["stage2"]))
         return keys | make(loaded, inputs, ["report"])

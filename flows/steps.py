@@ -14,6 +14,7 @@ from prefect import task
 from prefect.logging import get_run_logger
 from prefect.states import Failed, State
 
+from flows.artifacts import show_log_quality
 from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig, fingerprint
 from htcl.config_file import save_config
@@ -53,6 +54,8 @@ def run_step(
         _make(config, inputs, step, champion, fine_tune)
         if not ArtifactStore(config.workspace).published(name, step.key):
             raise HTCLError(f"{name}: ended without publishing {step.key}; the lines above say why")
+        if name == "pairs":
+            show_log_quality(config.workspace, step.key)
         return step.key
     except HTCLError as error:
         return Failed(message=str(error))
@@ -93,7 +96,7 @@ def log_line() -> Callable[[str], None]:
 
     def forward(line: str) -> None:
         if found := parse_line(line):
-            logger.log(logging.ERROR if found.level == "error" else logging.INFO, found.text)
+            logger.log(logging.getLevelNamesMapping()[found.level.upper()], found.text)
         else:
             logger.debug(line)
 

@@ -63,7 +63,9 @@ def write_part(
         fs.makedirs(target.rpartition("/")[0], exist_ok=True)
     # A half file needs no care: whoever failed to write it tells nobody of it.
     with fs.open(target, "wb") as handle:
-        pq.write_table(rows, handle, compression="zstd")
+        # Numbers such as hashes of users do not repeat: a dictionary of them costs time and saves nothing.
+        words = [field.name for field in rows.schema if not pa.types.is_nested(field.type)]
+        pq.write_table(rows, handle, compression="zstd", use_dictionary=words)
         size = handle.tell()
     return Part(path, size, rows.num_rows, value)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +76,13 @@ def hash_users(users: pa.Array, key: bytes) -> pa.Array:
     """Keyed 63-bit hashes of user ids; null stays null.
 
     Args:
-        users: string [n].
+        users: string [n], or words of a dictionary.
         key: the secret of `load_user_key`.
 
     Returns:
         int64 [n], never negative, so that order as signed and unsigned agree.
     """
-    encoded = users.dictionary_encode()
+    encoded = users if pa.types.is_dictionary(users.type) else users.dictionary_encode()
     short_key = hashlib.sha256(key).digest()
     hashes = np.array([_hash(str(user), short_key) for user in encoded.dictionary.to_pylist()], dtype=np.int64)
     if not len(hashes):
@@ -89,6 +90,7 @@ def hash_users(users: pa.Array, key: bytes) -> pa.Array:
     return pa.array(hashes).take(encoded.indices)
 
 
+@lru_cache(maxsize=1 << 18)
 def _hash(user: str, key: bytes) -> int:
     digest = hashlib.blake2b(user.encode(), key=key, digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

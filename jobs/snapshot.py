@@ -1,4 +1,4 @@
-"""Daily counts to a window snapshot: sums by kernel, then marginals, scores, thresholds, top-K and splits in Spark SQL."""
+"""Daily counts to a window snapshot: sums by kernel; marginals, scores, thresholds, top-K and splits in Spark SQL."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pv
@@ -19,15 +21,19 @@ from htcl.ingest.times import parse_times
 from htcl.schemas import INTERACTIONS
 
 BATCH_ROWS = 1 << 20
-_TEXT = [name for name in INTERACTIONS.names if name != "ts"]
+_WORD = pa.dictionary(pa.int32(), pa.string())
+_NUMBERS = ("duration_ratio", "played_seconds")
+_WORDS = [name for name in INTERACTIONS.names if name not in ("ts", "event_id", *_NUMBERS)]
 
 LOG_ROWS = pa.schema(
-    [("ts", pa.timestamp("us", "UTC")), ("ts_text", pa.string())]
-    + [(name, pa.string()) for name in _TEXT]
+    [("ts", pa.timestamp("us", "UTC")), ("ts_text", pa.string()), ("event_id", pa.string())]
+    + [(name, _WORD) for name in _WORDS]
+    + [(name, pa.float64()) for name in _NUMBERS]
     + [("malformed", pa.bool_())]
 )
-"""What is read: the contract's columns as text (blank is null) but `ts`, null where it cannot be read; `ts_text` as it
-stood there; `malformed` for rows that could not be told into columns, of which nothing else is kept."""
+"""What is read: texts (blank is null); `ts`, null where it cannot be read, then with `ts_text` as it stood there;
+numbers, NaN where they cannot be read; `malformed` for rows that could not be told into columns, of which nothing else
+is kept."""
 
 
 def read_log_file(
@@ -77,9 +83,12 @@ def _contract(batch: pa.Table, malformed: int, zone: str, uri: str) -> pa.Table:
     columns: dict[str, Any] = {}
     if "ts" in batch.column_names:
         columns["ts"] = parse_times(batch["ts"], zone)
-        columns["ts_text"] = _text(batch["ts"], "ts", uri)
-    for name in _TEXT:
-        columns[name] = _text(batch[name], name, uri) if name in batch.column_names else pa.nulls(n, pa.string())
+        columns["ts_text"] = _unread(batch["ts"], columns["ts"], uri)
+    for name in batch.column_names:
+        if name in _NUMBERS:
+            columns[name] = _numbers(batch[name], name, uri)
+        elif name != "ts":
+            columns[name] = _text(batch[name], name, uri, LOG_ROWS.field(name).type)
     filled = [columns.get(field.name, pa.nulls(n, field.type)) for field in LOG_ROWS]
     filled[-1] = pa.repeat(False, n)
     rows = pa.table(filled, schema=LOG_ROWS)
@@ -90,18 +99,54 @@ def _contract(batch: pa.Table, malformed: int, zone: str, uri: str) -> pa.Table:
     return pa.concat_tables([rows, pa.table(empty, schema=LOG_ROWS)])
 
 
-def _text(column: pa.ChunkedArray, name: str, uri: str) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+def _text(column: pa.ChunkedArray, name: str, uri: str, type_: pa.DataType) -> pa.Array:
+    """A column as text, blanks as null; words as codes into a dictionary, which is all that is looked at then."""
+    words = _as_text(column, name, uri).combine_chunks()
+    if type_ != _WORD:
+        return _without_blanks(words)
+    words = words if pa.types.is_dictionary(words.type) else words.dictionary_encode()
+    meant = _without_blanks(words.dictionary)
+    if not meant.null_count:
+        return words.cast(_WORD)
+    return meant.take(words.indices).dictionary_encode()
+
+
+def _as_text(column: pa.ChunkedArray, name: str, uri: str) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type):
+        return column.unify_dictionaries()
     try:
-        text = column.cast(pa.string())
+        return column.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         raise HTCLError(
-            f"{uri}: the column of {name} is of type {column.type}, which is no text, number or time; "
+            f"{uri}: the column of {name} is of type {kind}, which is no text, number or time; "
             f"map another with interactions.columns.{name}"
         ) from None
+
+
+def _without_blanks(text: pa.Array) -> pa.Array:
     blank = pc.match_substring_regex(text, r"^\s*$")
     return pc.if_else(blank, pa.scalar(None, pa.string()), text) if pc.any(blank).as_py() else text
+
+
+def _unread(column: pa.ChunkedArray, times: pa.Array, uri: str) -> pa.Array:
+    """The times that could not be read, as they stood there; null for the others."""
+    failed = pc.and_(times.is_null(), column.combine_chunks().is_valid())
+    if not pc.any(failed).as_py():
+        return pa.nulls(len(times), pa.string())
+    seen = _as_text(column.filter(failed), "ts", uri).combine_chunks()
+    return pc.replace_with_mask(pa.nulls(len(times), pa.string()), failed, _without_blanks(seen))
+
+
+def _numbers(column: pa.ChunkedArray, name: str, uri: str) -> pa.Array:
+    """A column as numbers, NaN for what is none; in a column of numbers NaN means that there is none."""
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        numbers = column.cast(pa.float64()).combine_chunks()
+        return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
+    text = _without_blanks(_as_text(column, name, uri).combine_chunks())
+    values = pd.to_numeric(text.to_pandas(), errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    return pa.array(values, pa.float64(), mask=np.asarray(text.is_null()))
 
 
 def _parquet(
@@ -109,8 +154,14 @@ def _parquet(
 ) -> Iterator[tuple[pa.Table, int]]:
     fs, path = storage.filesystem(uri)
     with fs.open(path, "rb") as handle:
-        file = pq.ParquetFile(handle)
-        present = {name: column for name, column in source.items() if column in file.schema_arrow.names}
+        plain = pq.ParquetFile(handle)
+        schema = plain.schema_arrow
+        present = {name: column for name, column in source.items() if column in schema.names}
+        # Ids repeat: read as codes into their dictionary, they cost a fraction.
+        words = [
+            present[name] for name in _WORDS if name in present and pa.types.is_string(schema.field(present[name]).type)
+        ]
+        file = pq.ParquetFile(handle, metadata=plain.metadata, read_dictionary=words)
         columns = list(dict.fromkeys(present.values()))
         for batch in file.iter_batches(BATCH_ROWS, row_groups=row_groups, columns=columns):
             yield pa.table({name: batch[column] for name, column in present.items()}), 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from htcl.pairs.baskets import POSITIVE, Events
-from htcl.pairs.sorting import Rows, mixed, ranks, run_lengths, run_numbers, run_starts, sort_order
+from htcl.pairs.sorting import Int64, Rows, mixed, ranks, run_lengths, run_numbers, run_starts, sort_order
 
 Histogram = dict[tuple[int, int], int]
 """(day, positive responses of a user on that day) -> users."""
@@ -35,11 +35,14 @@ def day_limits(histogram: Histogram, percentile: float) -> dict[int, int]:
     return limits
 
 
-def without_heavy_users(events: Events, limits: dict[int, int], drop: bool) -> tuple[Rows, dict[int, int]]:
+def without_heavy_users(
+    events: Events, users: Int64, limits: dict[int, int], drop: bool
+) -> tuple[Rows, dict[int, int]]:
     """Rows that stay when positive responses above their day's limit are thinned or dropped.
 
     Args:
         events: with every event of a (user, day) that has one here.
+        users: keyed hashes that the events' users are places in.
         limits: from `day_limits`.
         drop: whether a heavy user's day goes as a whole; else as many positive responses as the limit stay, chosen by a
             hash of user and time, so that a heavy user counts no more than the limit.
@@ -54,7 +57,7 @@ def without_heavy_users(events: Events, limits: dict[int, int], drop: bool) -> t
     heavy = lengths > limit
     number = run_numbers(starts, len(rows))
     if not drop:
-        chance = mixed(events.user[rows], events.ts[rows])
+        chance = mixed(users[events.user[rows]], events.ts[rows])
         order = np.lexsort((events.track[rows], chance, number))
         rows = rows[order]
         rank = np.arange(len(rows)) - np.repeat(starts, lengths)
@@ -63,8 +66,8 @@ def without_heavy_users(events: Events, limits: dict[int, int], drop: bool) -> t
         gone = rows[heavy[number]]
     kept = np.ones(len(events.user), dtype=bool)
     kept[gone] = False
-    days, users = np.unique(day[heavy], return_counts=True)
-    return np.flatnonzero(kept), dict(zip(days.tolist(), users.tolist(), strict=True))
+    days, n_users = np.unique(day[heavy], return_counts=True)
+    return np.flatnonzero(kept), dict(zip(days.tolist(), n_users.tolist(), strict=True))
 
 
 def _user_days(events: Events) -> tuple[Rows, Rows]:

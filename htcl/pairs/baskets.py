@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from htcl.pairs.sorting import Int64, Rows, ranks, run_lengths, run_numbers, run_starts, sort_order
+from htcl.pairs.sorting import Int64, Rows, ranks, run_lengths, run_numbers, run_starts, sort_order, sorted_columns
 
 MICROSECONDS_A_DAY = 86_400_000_000
 
@@ -17,10 +17,10 @@ POSITIVE, NEUTRAL, NEGATIVE, IMPRESSION = 1, 0, -1, 2
 
 @dataclass(frozen=True)
 class Events:
-    """Events as columns of equal length [n].
+    """Events as columns of equal length [n], ascending by (user, ts, track).
 
     Attributes:
-        user: keyed hash of the user.
+        user: the user, by any number.
         session: hash of the session id; -1 where the log names none.
         ts: microseconds since 1970, UTC.
         track: code of the song; codes order as track ids do.
@@ -54,7 +54,7 @@ class Baskets:
     Attributes:
         basket: number of the basket, from 0.
         track: code of the song.
-        first: when it was heard first there, as a rank in its basket from 0.
+        first: row of the event by which it was heard there first.
         day: days since 1970 of each basket [baskets].
         user: user of each basket [baskets].
         size: songs of each basket [baskets].
@@ -77,18 +77,18 @@ def basket_numbers(events: Events, session_gap_minutes: int) -> Int64:
         int64 [n], in the events' order; numbers are dense from 0.
     """
     n = len(events.user)
-    user = ranks(events.user)
     named = (events.session >= 0).astype(np.int64)
-    order = sort_order(user, named, events.ts)
-    ts, who, kind = events.ts[order], user[order], named[order]
-    cut = np.ones(n, dtype=bool)
-    cut[1:] = (who[1:] != who[:-1]) | (kind[1:] != kind[:-1]) | (ts[1:] - ts[:-1] > session_gap_minutes * 60_000_000)
-    session = ranks(events.session)
-    unnamed = kind == 0
-    session[order[unnamed]] = np.cumsum(cut)[unnamed]
-    day = events.day
-    order = sort_order(user, named, session, day)
-    starts = run_starts(user[order], named[order], session[order], day[order])
+    session, day = ranks(events.session), events.day
+    if not named.all():
+        # Of events without a session alone: in order of user and time, they are cut where the user was idle.
+        rows = np.flatnonzero(named == 0)
+        ts, user = events.ts[rows], events.user[rows]
+        cut = np.ones(len(rows), dtype=bool)
+        cut[1:] = (user[1:] != user[:-1]) | (ts[1:] - ts[:-1] > session_gap_minutes * 60_000_000)
+        session = session.copy()
+        session[rows] = np.cumsum(cut)
+    order = sort_order(ranks(events.user), named, session, day)
+    starts = run_starts(events.user[order], named[order], session[order], day[order])
     numbers = np.empty(n, dtype=np.int64)
     numbers[order] = run_numbers(starts, n)
     return numbers
@@ -113,22 +113,30 @@ def form_baskets(events: Events, numbers: Int64, max_basket_size: int) -> Basket
         numbers: their baskets, from `basket_numbers`.
         max_basket_size: cap that bounds the pairs of one basket.
     """
-    order = sort_order(numbers, events.track, events.ts)
-    first = order[run_starts(numbers[order], events.track[order])]
-    first = first[sort_order(numbers[first], events.ts[first], events.track[first])]
-    starts = run_starts(numbers[first])
-    rank = np.arange(len(first)) - np.repeat(starts, run_lengths(starts, len(first)))
-    kept = rank < max_basket_size
-    first, rank = first[kept], rank[kept]
-    order = sort_order(numbers[first], events.track[first])
-    first, rank = first[order], rank[order]
+    rows = np.arange(len(numbers), dtype=np.int64)
+    basket, track, first = sorted_columns(numbers, events.track, rows)
+    kept = run_starts(basket, track)
+    basket, first = basket[kept], first[kept]
+    kept = _first_heard(basket, first, max_basket_size)
+    first = first[kept]
     starts = run_starts(numbers[first])
     size = run_lengths(starts, len(first))
     return Baskets(
         basket=run_numbers(starts, len(first)),
         track=events.track[first],
-        first=rank.astype(np.int64),
+        first=first,
         day=events.day[first[starts]],
         user=events.user[first[starts]],
         size=size,
     )
+
+
+def _first_heard(basket: Int64, first: Int64, most: int) -> Rows:
+    """Rows of the `most` songs of each basket that were heard first, in their order."""
+    starts = run_starts(basket)
+    lengths = run_lengths(starts, len(basket))
+    if not len(lengths) or lengths.max() <= most:
+        return np.arange(len(basket))
+    order = sort_order(basket, first)
+    rank = np.arange(len(order)) - np.repeat(starts, lengths)
+    return np.sort(order[rank < most])

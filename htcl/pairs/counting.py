@@ -9,7 +9,7 @@ import numpy as np
 
 from htcl.pairs.baskets import IMPRESSION, NEGATIVE, Baskets, Events
 from htcl.pairs.sketches import bottom_k, merge_sketches, offsets_of
-from htcl.pairs.sorting import Int64, Rows, ranks, run_lengths, run_starts, run_sums, sort_order
+from htcl.pairs.sorting import Int64, Rows, run_lengths, run_starts, run_sums, sort_order, sorted_columns
 
 WEIGHT_ONE = 2**20
 """Unit of the fixed-point weights: sums are exact in any order."""
@@ -74,9 +74,8 @@ def copreference_pairs(baskets: Baskets, symmetric: bool = True) -> Counts:
     if not symmetric:
         turned = baskets.first[anchor] > baskets.first[positive]
         anchor, positive = np.where(turned, positive, anchor), np.where(turned, anchor, positive)
-    weight = np.rint(WEIGHT_ONE / np.maximum(baskets.size - 1, 1)).astype(np.int64)
-    day, user = baskets.day[owner], baskets.user[owner]
-    return count_pairs(COPREFERENCE, day, baskets.track[anchor], baskets.track[positive], weight[owner], user)
+    day, user, share = baskets.day[owner], baskets.user[owner], baskets.size[owner] - 1
+    return count_pairs(COPREFERENCE, day, baskets.track[anchor], baskets.track[positive], share, user)
 
 
 def triggered_pairs(events: Events, numbers: Int64, liked: Rows) -> Counts:
@@ -109,31 +108,40 @@ def _only(counts: Counts, place: int) -> Counts:
 
 
 def _once(events: Events, numbers: Int64, rows: Rows) -> tuple[Int64, Int64, Int64, Int64, Int64]:
-    """(day, trigger, song, weight, user) once for each (basket, trigger, song)."""
+    """(day, trigger, song, share, user) once for each (basket, trigger, song)."""
     picked = events.take(rows)
     order = sort_order(numbers[rows], picked.trigger, picked.track)
     order = order[run_starts(numbers[rows][order], picked.trigger[order], picked.track[order])]
     once = picked.take(order)
-    return once.day, once.trigger, once.track, np.full(len(order), WEIGHT_ONE, dtype=np.int64), once.user
+    return once.day, once.trigger, once.track, np.ones(len(order), dtype=np.int64), once.user
 
 
 def item_counts(baskets: Baskets) -> Counts:
     """Count the baskets of each song; a basket of n songs gives each the weight 1/n."""
     day = baskets.day[baskets.basket]
-    weight = np.rint(WEIGHT_ONE / baskets.size[baskets.basket]).astype(np.int64)
-    counted = count_pairs(ITEM, day, baskets.track, baskets.track, weight, np.zeros_like(day))
+    share = baskets.size[baskets.basket]
+    counted = count_pairs(ITEM, day, baskets.track, baskets.track, share, np.zeros_like(day))
     # Who heard a song is asked of no one: less personal data is kept.
     return replace(counted, **_nobody(len(counted.day)))
 
 
-def count_pairs(source: int, day: Int64, anchor: Int64, positive: Int64, weight: Int64, user: Int64) -> Counts:
-    """Add up occurrences [n] of pairs by (day, anchor, positive)."""
-    order = sort_order(day, anchor, positive, ranks(user))
-    day, anchor, positive = day[order], anchor[order], positive[order]
+def count_pairs(source: int, day: Int64, anchor: Int64, positive: Int64, share: Int64, user: Int64) -> Counts:
+    """Add up occurrences [n] of pairs by (day, anchor, positive).
+
+    Args:
+        source: number of the source.
+        day: days since 1970.
+        anchor: code of the song.
+        positive: code of the song.
+        share: n of the weight 1/n of each occurrence.
+        user: of each occurrence.
+    """
+    day, anchor, positive, user, share = sorted_columns(day, anchor, positive, user, share)
     starts = run_starts(day, anchor, positive)
-    users, offsets = bottom_k(user[order], starts)
+    weight = np.rint(WEIGHT_ONE / np.maximum(share, 1)).astype(np.int64)
+    users, offsets = bottom_k(user, starts)
     nothing = np.zeros(len(starts), dtype=np.int64)
-    figures = np.stack([run_lengths(starts, len(order)), run_sums(weight[order], starts), nothing, nothing])
+    figures = np.stack([run_lengths(starts, len(day)), run_sums(weight, starts), nothing, nothing])
     source_column = np.full(len(starts), source, dtype=np.int64)
     return Counts(day[starts], source_column, anchor[starts], positive[starts], figures, users, offsets)
 

@@ -27,8 +27,6 @@ SEEN = pa.schema(
 FUNNEL = pa.schema([("day", pa.int32()), ("name", pa.string()), ("value", pa.int64())])
 """Steps of the funnel by day; partial figures add up."""
 
-FUNNEL_STEPS = ("positive_events", "negative_events", "impressions", "user_days", "heavy_user_days", "baskets")
-
 
 def seen_rows(judged: Judged, file: int, counted: Callable[[Int64], npt.NDArray[np.bool_]]) -> pa.Table:
     """Rows of SEEN for one batch of one file; days that are not counted are left out."""

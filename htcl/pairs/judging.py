@@ -86,15 +86,12 @@ def judge(rows: pa.Table, rules: Rules, file: int) -> Judged:
         file: number of the file.
     """
     rows = rows.combine_chunks()
-    ratio, bad_ratio = _number(rows["duration_ratio"])
-    seconds, bad_seconds = _number(rows["played_seconds"])
     late = pc.fill_null(pc.greater(rows["ts"], pa.scalar(rules.now + CLOCK_SKEW, rows["ts"].type)), False)
     defects = [
         np.asarray(rows["malformed"]),
         _null(rows["ts"]) | np.asarray(late),
         *(_null(rows[name]) for name in ("user_id", "track_id", "event_type")),
-        bad_ratio,
-        bad_seconds,
+        *(_unreadable(rows[name]) for name in ("duration_ratio", "played_seconds")),
     ]
     reason = np.full(len(rows), -1, dtype=np.int8)
     for number in reversed(range(len(defects))):
@@ -106,7 +103,7 @@ def judge(rows: pa.Table, rules: Rules, file: int) -> Judged:
         gone = np.asarray(pc.is_in(user, value_set=pa.array(sorted(rules.forgotten), pa.int64())))
         reason[(reason < 0) & gone] = FORGOTTEN
     good = np.flatnonzero(reason < 0)
-    response = _responses(rows["event_type"], ratio, seconds, rules.section)
+    response = _responses(rows, rules.section)
     events = _events(rows, user, response, file)
     return Judged(
         events if len(good) == len(rows) else events.take(pa.array(good)),
@@ -121,22 +118,14 @@ def _null(column: pa.ChunkedArray) -> Bools:
     return np.asarray(column.is_null())
 
 
-def _number(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.float64], Bools]:
-    """A text column as numbers (NaN where there is none), and which texts are no numbers."""
-    if column.null_count == len(column):
-        return np.full(len(column), np.nan), np.zeros(len(column), dtype=bool)
-    values = pd.to_numeric(column.to_pandas(), errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    return values, np.isnan(values) & ~_null(column)
+def _unreadable(column: pa.ChunkedArray) -> Bools:
+    return np.asarray(pc.is_nan(column).fill_null(False))
 
 
-def _responses(
-    event_type: pa.ChunkedArray,
-    ratio: npt.NDArray[np.float64],
-    seconds: npt.NDArray[np.float64],
-    section: InteractionsConfig,
-) -> npt.NDArray[np.int8]:
+def _responses(rows: pa.Table, section: InteractionsConfig) -> npt.NDArray[np.int8]:
     """What each event says of its song; positive wins where rules contradict each other."""
-    response = np.full(len(event_type), NEUTRAL, dtype=np.int8)
+    event_type, ratio, seconds = (rows[name] for name in ("event_type", "duration_ratio", "played_seconds"))
+    response = np.full(len(rows), NEUTRAL, dtype=np.int8)
     response[_is_one_of(event_type, section.impressions)] = IMPRESSION
     for name, no in section.negative.items():
         matches = _is_one_of(event_type, [name])
@@ -150,15 +139,18 @@ def _responses(
 
 
 def _is_one_of(event_type: pa.ChunkedArray, names: Iterable[str]) -> Bools:
-    return np.array(pc.is_in(event_type, value_set=pa.array(names, pa.string())))
+    words = event_type.combine_chunks()
+    chosen = pc.is_in(words.dictionary, value_set=pa.array(names, pa.string()))
+    return np.array(chosen.take(words.indices).fill_null(False))
 
 
-def _at_least(values: npt.NDArray[np.float64], limit: float | None) -> Bools:
-    return np.ones(len(values), dtype=bool) if limit is None else np.isnan(values) | (values >= limit)
+def _at_least(values: pa.ChunkedArray, limit: float | None) -> Bools:
+    """Which values reach a limit; one that is not known does."""
+    return np.ones(len(values), dtype=bool) if limit is None else np.asarray(values.fill_null(np.inf)) >= limit
 
 
-def _at_most(values: npt.NDArray[np.float64], limit: float | None) -> Bools:
-    return np.ones(len(values), dtype=bool) if limit is None else np.isnan(values) | (values <= limit)
+def _at_most(values: pa.ChunkedArray, limit: float | None) -> Bools:
+    return np.ones(len(values), dtype=bool) if limit is None else np.asarray(values.fill_null(-np.inf)) <= limit
 
 
 def _events(rows: pa.Table, user: pa.Array, response: npt.NDArray[np.int8], file: int) -> pa.Table:
@@ -167,8 +159,8 @@ def _events(rows: pa.Table, user: pa.Array, response: npt.NDArray[np.int8], file
         user,
         _hashed(rows["session_id"], none=-1),
         rows["ts"].cast(pa.int64()),
-        _encoded(rows["track_id"]),
-        _encoded(rows["trigger_track_id"]),
+        rows["track_id"],
+        rows["trigger_track_id"],
         pa.array(response),
         _hashed(rows["event_id"], none=0),
         pa.array(np.full(n, file, dtype=np.int32)),
@@ -176,15 +168,12 @@ def _events(rows: pa.Table, user: pa.Array, response: npt.NDArray[np.int8], file
     return pa.table(columns, schema=EVENTS)
 
 
-def _encoded(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks().dictionary_encode()
-
-
 def _hashed(column: pa.ChunkedArray, none: int) -> pa.Array:
     """63-bit hashes of texts, the same on every machine."""
     if column.null_count == len(column):
         return pa.array(np.full(len(column), none, dtype=np.int64))
-    texts = column.combine_chunks().dictionary_encode()
+    texts = column.combine_chunks()
+    texts = texts if pa.types.is_dictionary(texts.type) else texts.dictionary_encode()
     words = np.array(texts.dictionary.to_pylist(), dtype=object)
     hashes = pd.util.hash_array(words, categorize=False) >> np.uint64(1)
     hashed = pa.array(np.maximum(hashes, 1).astype(np.int64)).take(texts.indices)
@@ -194,7 +183,7 @@ def _hashed(column: pa.ChunkedArray, none: int) -> pa.Array:
 def _details(rows: pa.Table, reason: npt.NDArray[np.int8]) -> pa.Array:
     """What was seen of refused rows. One that could not be told into columns may hold a user id anywhere."""
     seen = pc.binary_join_element_wise("ts ", rows["ts_text"], "")
-    track = pc.binary_join_element_wise("track ", rows["track_id"], "")
+    track = pc.binary_join_element_wise("track ", rows["track_id"].cast(pa.string()), "")
     chosen = pc.if_else(pa.array(reason == REASONS.index("bad_ts")), seen, track)
     chosen = pc.if_else(rows["malformed"], pa.scalar(None, pa.string()), chosen)
     filled = pc.fill_null(chosen, "a row")

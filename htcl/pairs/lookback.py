@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from htcl.pairs.baskets import Baskets
-from htcl.pairs.counting import COPREFERENCE, WEIGHT_ONE, Counts, count_pairs, empty_counts
+from htcl.pairs.counting import COPREFERENCE, Counts, count_pairs, empty_counts
 from htcl.pairs.sorting import Int64, ranks, run_lengths, run_starts, sort_order
 
 
@@ -30,14 +30,14 @@ def lookback_pairs(baskets: Baskets, days: int, max_basket_size: int, symmetric:
     later, earlier = _latest(later, track[earlier], age, max_basket_size)
     starts = run_starts(later)
     lengths = run_lengths(starts, len(later))
-    weight = np.repeat(np.rint(WEIGHT_ONE / np.maximum(lengths, 1)).astype(np.int64), lengths)
+    share = np.repeat(lengths, lengths)
     song = track[later]
     different = song != earlier
     anchor, positive = earlier[different], song[different]
     if symmetric:
         anchor, positive = np.minimum(anchor, positive), np.maximum(anchor, positive)
-    who, when, weight = user[later][different], day[later][different], weight[different]
-    return count_pairs(COPREFERENCE, when, anchor, positive, weight, who)
+    who, when, share = user[later][different], day[later][different], share[different]
+    return count_pairs(COPREFERENCE, when, anchor, positive, share, who)
 
 
 def _user_days(baskets: Baskets) -> tuple[Int64, Int64, Int64]:

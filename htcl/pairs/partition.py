@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from htcl.pairs.blocks import song_codes
 from htcl.pairs.counting import Counts, add_up, concatenate, copreference_pairs, item_counts, take, triggered_pairs
 from htcl.pairs.figures import repeated_rows
 from htcl.pairs.lookback import lookback_pairs
-from htcl.pairs.sorting import Int64, Rows, mixed, ranks, run_starts, sort_order
+from htcl.pairs.sorting import Int64, Rows, mixed, ranks, run_lengths, run_numbers, run_starts, sort_order
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class Part:
     """Distinct events of some users' days.
 
     Attributes:
-        events: without repetitions.
+        events: without repetitions; their users and sessions are places of the hashes in ascending order.
         songs: ids by code.
+        users: keyed hashes by place.
         repeated: rows of SEEN for the repetitions.
     """
 
     events: Events
     songs: pa.Array
+    users: Int64
     repeated: pa.Table
 
 
@@ -41,38 +43,54 @@ def distinct_events(rows: pa.Table) -> Part:
         rows: of EVENTS; whole days of users.
     """
     (track, trigger), songs = song_codes(rows["track"], rows["trigger"])
-    user, session, ts = (np.asarray(rows[name], dtype=np.int64) for name in ("user", "session", "ts"))
+    hashes, session, ts = (np.asarray(rows[name], dtype=np.int64) for name in ("user", "session", "ts"))
+    users, user = np.unique(hashes, return_inverse=True)
+    # Places instead of hashes: in all that follows they are sorted several times faster.
+    session = np.where(session < 0, -1, ranks(session))
     events = Events(user, session, ts, track, trigger, np.asarray(rows["response"], dtype=np.int8))
     again = _repeated(events, np.asarray(rows["event"], dtype=np.int64))
     gone = np.flatnonzero(again)
     file = np.asarray(rows["file"], dtype=np.int64)[gone]
     repeated = repeated_rows(file, events.day[gone], songs.take(pa.array(track[gone])))
-    return Part(events.take(np.flatnonzero(~again)), songs, repeated)
+    kept = np.flatnonzero(~again)
+    order = kept[sort_order(events.user[kept], ranks(events.ts)[kept], events.track[kept])]
+    return Part(events.take(order), songs, users, repeated)
 
 
 def _repeated(events: Events, event: Int64) -> npt.NDArray[np.bool_]:
     """Which events repeat another of the same day."""
-    named = (event != 0).astype(np.int64)
-    identity = np.where(named == 1, ranks(event), ranks(events.ts))
-    track = np.where(named == 1, 0, events.track)
     shown = (events.response == IMPRESSION).astype(np.int64)
     # Of a skip and a like in the same second the positive one stays, whichever came first.
-    preference = -events.response.astype(np.int64)
-    keys = (ranks(events.user), events.day, named, identity, track, shown)
-    order = sort_order(*keys, preference, ranks(events.ts), events.track)
-    starts = run_starts(*(key[order] for key in keys))
-    repeated = np.ones(len(event), dtype=bool)
-    repeated[order[starts]] = False
+    ties = (-events.response.astype(np.int64), events.ts, events.track)
+    repeated = np.zeros(len(event), dtype=bool)
+    for rows, keys in (
+        (np.flatnonzero(event), (events.user, events.day, ranks(event))),
+        (np.flatnonzero(event == 0), (events.user, ranks(events.ts), events.track, shown)),
+    ):
+        again = _all_but_first([key[rows] for key in keys], [tie[rows] for tie in ties])
+        repeated[rows[again]] = True
     return repeated
 
 
+def _all_but_first(keys: list[Int64], ties: list[Int64]) -> Rows:
+    """Rows that have the keys of another row which comes before them by the ties."""
+    order = sort_order(*keys)
+    starts = run_starts(*(key[order] for key in keys))
+    run = run_numbers(starts, len(order))
+    several = run_lengths(starts, len(order))[run] > 1
+    order, run = order[several], run[several]
+    inside = np.lexsort([*(tie[order] for tie in reversed(ties)), run])
+    first = run_starts(run[inside])
+    return np.delete(order[inside], first)
+
+
 def count_events(
-    events: Events, pairs: PairsConfig, limits: dict[int, int] | None, counted: npt.NDArray[np.bool_]
+    part: Part, pairs: PairsConfig, limits: dict[int, int] | None, counted: npt.NDArray[np.bool_]
 ) -> tuple[Counts, dict[str, Int64]]:
     """Count pairs and songs of distinct events.
 
     Args:
-        events: whole days of users, and with a look-back all of a user's days that matter.
+        part: distinct events, whole days of users; with a look-back all of a user's days that matter.
         pairs: how baskets are cut and paired.
         limits: positive responses a day that heavy users are held to; None for no limit.
         counted: which events [n] lie on a day that is counted; the others are only looked back to.
@@ -80,27 +98,30 @@ def count_events(
     Returns:
         (counts of the days that are counted, step of the funnel -> day of each thing that counts as one).
     """
-    heavy: Int64 = np.zeros(0, dtype=np.int64)
+    events, heavy = part.events, np.zeros(0, dtype=np.int64)
     steps = {
         "positive_events": events.day[counted & (events.response == POSITIVE)],
         "negative_events": events.day[counted & (events.response == NEGATIVE)],
         "impressions": events.day[counted & (events.response == IMPRESSION)],
     }
     if limits is not None:
-        rows, users = without_heavy_users(events, limits, pairs.heavy_users == "drop")
+        rows, users = without_heavy_users(events, part.users, limits, pairs.heavy_users == "drop")
         days = set(np.unique(events.day[counted]).tolist())
         heavy = np.repeat(*(np.array(c, dtype=np.int64) for c in _columns(users, days)))
         events, counted = events.take(rows), counted[rows]
     numbers = basket_numbers(events, pairs.session_gap_minutes)
     positive = liked(events, numbers)
-    every = form_baskets(events.take(positive), numbers[positive], pairs.max_basket_size)
     today = positive[counted[positive]]
     baskets = form_baskets(events.take(today), numbers[today], pairs.max_basket_size)
+    every = baskets
+    if len(today) < len(positive):
+        every = form_baskets(events.take(positive), numbers[positive], pairs.max_basket_size)
     steps |= {"user_days": _user_days(baskets), "heavy_user_days": heavy, "baskets": baskets.day}
     kept = np.flatnonzero(counted)
     asked = np.flatnonzero(np.isin(kept, today))
     triggered = triggered_pairs(events.take(kept), numbers[kept], asked)
-    return _counts(every, baskets, triggered, events, counted, pairs), steps
+    counts = _counts(every, baskets, triggered, events, counted, pairs)
+    return replace(counts, users=part.users[counts.users]), steps
 
 
 def _counts(

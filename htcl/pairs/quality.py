@@ -5,19 +5,26 @@ from __future__ import annotations
 import datetime as dt
 import statistics
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
+from htcl.pairs import QUALITY_FOLDER
 from htcl.pairs.judging import NO_DAY, REASONS
 from htcl.schemas import LOG_QUALITY, REJECTS
 from htcl.tables import GrowingTable
 
 SOURCE = "interactions"
 TRAILING_DAYS = 7
+MIN_COUNT = 100
+"""Counts below it differ by chance alone."""
+SHOWN_DAYS = 60
+"""Days of a table that people look at."""
 _EPOCH = dt.date(1970, 1, 1)
 
 
@@ -143,13 +150,21 @@ def unusual_days(quality: pa.Table, bound: float) -> list[str]:
     for (measure, name), by_day in sorted(values.items()):
         usual = statistics.median(by_day.get(day, 0) for day in before)
         now = by_day.get(today, 0)
-        # Counts this small differ by chance alone.
         if max(usual, now) >= MIN_COUNT and not usual / bound <= now <= usual * bound:
             sentences.append(f"{measure} {name}: {now} on {today}, usual are {usual:g} (median of {len(before)} days)")
     return sentences
 
 
-MIN_COUNT = 100
+def read_quality(folder: Path) -> list[dict[str, Any]]:
+    """Data quality of a pairs artifact, a row a day, the newest first: `day`, then what was counted by its name."""
+    days: dict[str, dict[str, Any]] = {}
+    for row in ds.dataset(folder / QUALITY_FOLDER, format="parquet").to_table().to_pylist():
+        days.setdefault(row["dt"], {"day": row["dt"]})[f"{row['measure']} {row['name']}"] = row["value"]
+    names = sorted({name for day in days.values() for name in day if name != "day"})
+    return [
+        {"day": day, **{name: found.get(name, 0) for name in names}}
+        for day, found in sorted(days.items(), reverse=True)
+    ][:SHOWN_DAYS]
 
 
 def gini(values: npt.NDArray[np.float64]) -> float:

@@ -15,26 +15,45 @@ def sort_order(*columns: npt.NDArray[np.integer]) -> Rows:
     Where the columns' ranges fit into 63 bits together, they are sorted as one number, which is several times faster.
     Rows that are equal in all columns come in any order.
     """
-    packed = _packed(columns)
-    return np.lexsort(columns[::-1]) if packed is None else np.argsort(packed)
+    packing = _packing(columns)
+    return np.lexsort(columns[::-1]) if packing is None else np.argsort(_packed(columns, packing))
 
 
-def _packed(columns: tuple[npt.NDArray[np.integer], ...]) -> Int64 | None:
+def sorted_columns(*columns: Int64) -> list[Int64]:
+    """The rows of integer columns [n] in ascending order: as `sort_order`, but without going through row numbers."""
+    packing = _packing(columns)
+    if packing is None:
+        order = sort_order(*columns)
+        return [column[order] for column in columns]
+    packed = np.sort(_packed(columns, packing))
+    found = []
+    for low, width in reversed(packing):
+        found.append((packed & ((1 << width) - 1)) + low)
+        packed >>= width
+    return found[::-1]
+
+
+def _packing(columns: tuple[npt.NDArray[np.integer], ...]) -> list[tuple[int, int]] | None:
+    """(least value, bits) of each column where all fit into 63 bits."""
     if not len(columns[0]):
-        return np.zeros(0, dtype=np.int64)
+        return [(0, 0)] * len(columns)
     lows = [int(column.min()) for column in columns]
     widths = [(int(column.max()) - low).bit_length() for column, low in zip(columns, lows, strict=True)]
-    if sum(widths) > 63:
-        return None
-    packed = np.zeros(len(columns[0]), dtype=np.int64)
-    for column, low, width in zip(columns, lows, widths, strict=True):
+    return None if sum(widths) > 63 else list(zip(lows, widths, strict=True))
+
+
+def _packed(columns: tuple[npt.NDArray[np.integer], ...], packing: list[tuple[int, int]]) -> Int64:
+    packed: Int64 = np.zeros(len(columns[0]), dtype=np.int64)
+    for column, (low, width) in zip(columns, packing, strict=True):
         packed <<= width
-        packed |= column.astype(np.int64) - low
-    return packed
+        packed |= column.astype(np.int64, copy=False) - low
+    return np.asarray(packed, dtype=np.int64)
 
 
 def ranks(values: Int64) -> Int64:
-    """Numbers from 0 in place of values [n], in their order: small enough to be sorted with others."""
+    """Numbers in place of values [n], in their order: small enough to be sorted with others."""
+    if len(values) and int(values.max()) - int(values.min()) < 1 << 24:
+        return np.asarray(values - values.min())
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 

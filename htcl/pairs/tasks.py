@@ -147,7 +147,7 @@ def count_part(records: Iterable[Record], job: Job, limits: dict[int, int] | Non
     if rows is None:
         return
     part = distinct_events(rows)
-    counts, steps = count_events(part.events, job.pairs, limits, job.counted(part.events.day))
+    counts, steps = count_events(part, job.pairs, limits, job.counted(part.events.day))
     here = 0
     repeated = part.repeated.filter(pa.array(job.counted(np.asarray(part.repeated["day"], dtype=np.int64))))
     yield here, (SEEN_BLOCK, pack(repeated))

@@ -21,9 +21,9 @@ def funnel_rows(manifests: dict[str, dict[str, Any]]) -> list[FunnelRow]:
     rows += _rejected("events", pairs["rejects"])
     rows += [
         FunnelRow("events", "positive events", pairs["positive_events"]),
-        FunnelRow("baskets", "baskets", pairs["baskets"], note=f"of {pairs['users']} users"),
-        FunnelRow("pairs", "pairs counted", pairs["pairs_counted"]),
-        FunnelRow("pairs", "pairs kept", pairs["pairs"], note="enough users, more often than by chance"),
+        FunnelRow("baskets", "baskets", pairs["baskets"], note=f"on {pairs['user_days']} days of listeners"),
+        FunnelRow("pairs", "pairs counted", pairs["pairs_counted"], note="with enough users"),
+        FunnelRow("pairs", "pairs kept", pairs["pairs"], note="songs of the shards, more often than by chance"),
     ]
     rows += [FunnelRow("pairs", f"pairs: {split}", n) for split, n in sorted(pairs["pairs_by_split"].items())]
     rows.append(FunnelRow("songs", "catalog rows in", catalog["rows"]))
@@ -48,12 +48,12 @@ def _rejected(group: str, reasons: dict[str, int]) -> list[FunnelRow]:
 def reject_rows(workspace: str) -> list[RejectRow]:
     """Rejects by source and reason, each with an example."""
     table = GrowingTable(workspace, "rejects", REJECTS, partition_by="source")
-    rows = table.read(columns=["source", "reason", "key", "detail"])
+    rows = table.read(columns=["source", "reason", "key", "detail", "n_rows"])
     kinds = rows.group_by(["source", "reason"], use_threads=False).aggregate(
-        [([], "count_all"), ("key", "first"), ("detail", "first")]
+        [("n_rows", "sum"), ("key", "first"), ("detail", "first")]
     )
     kinds = kinds.sort_by([("source", "ascending"), ("reason", "ascending")])
     return [
-        RejectRow(row["source"], row["reason"], row["count_all"], row["key_first"] or "", row["detail_first"] or "")
+        RejectRow(row["source"], row["reason"], row["n_rows_sum"], row["key_first"] or "", row["detail_first"] or "")
         for row in kinds.to_pylist()
     ]
