@@ -48,6 +48,9 @@ CONCERT := ../shared/data/concert
 bench-train: $(STAMP) ## what training costs beside its arithmetic, as a table (pairs of CONCERT's log where it is there)
 	python -m tests.benchmarks.bench_train $(if $(wildcard $(CONCERT)/interactions),--log $(CONCERT)/interactions)
 
+bench-data: $(STAMP) ## what the data jobs cost, against DuckDB and bare loops, as a table (EVENTS="3e5 1e6": a quick look)
+	python -m tests.benchmarks.bench_data $(if $(EVENTS),--events $(EVENTS))
+
 concert: $(STAMP) ## run the pipeline on the concert data (CONCERT=FOLDER where it does not lie beside the checkout)
 	htcl run tests/integration/concert.yaml --set catalog.path=$(abspath $(CONCERT))/catalog.jsonl \
 		--set catalog.audio_root=$(abspath $(CONCERT)) --set interactions.path=$(abspath $(CONCERT))/interactions
@@ -62,4 +65,4 @@ constraints: $(STAMP) ## write the installed versions into constraints.txt
 clean: ## delete the environment, caches and workspace
 	rm -rf .venv workspace .pytest_cache .mypy_cache .ruff_cache .hypothesis htcl.egg-info
 
-.PHONY: help setup setup-hosts demo test test-fast lint format evidence ablation golden bench-train concert serve constraints clean
+.PHONY: help setup setup-hosts demo test test-fast lint format evidence ablation golden bench-train bench-data concert serve constraints clean

@@ -17,8 +17,12 @@ class Line:
     wanted: str
 
 
+def markdown(lines: Sequence[Line]) -> str:
+    """A Markdown table."""
+    rows = [f"| {line.what} | {line.measured} | {line.peer} | {line.relation} | {line.wanted} |" for line in lines]
+    return "\n".join(["| what | measured | peer | relation | wanted |", "|---|---:|---:|---:|---|", *rows])
+
+
 def print_table(lines: Sequence[Line]) -> None:
     """Print Markdown."""
-    print("\n| what | measured | peer | relation | wanted |\n|---|---:|---:|---:|---|")
-    for line in lines:
-        print(f"| {line.what} | {line.measured} | {line.peer} | {line.relation} | {line.wanted} |")
+    print(f"\n{markdown(lines)}")
