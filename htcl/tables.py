@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from htcl import storage
 from htcl.errors import HTCLError
@@ -45,7 +45,11 @@ class GrowingTable:
         """
         if version is None and not self.exists():
             return {}
-        return dict(json.loads(self._open(version).history(1)[0].get("htcl", "{}")))
+        # Out of the log itself: `history` of a table opened at an older version tells of the newest ones.
+        entry = f"{self._open(version).version():020}.json"
+        lines = storage.read_bytes(storage.join(self.uri, "_delta_log", entry)).splitlines()
+        said = [action["commitInfo"].get("htcl", "{}") for action in map(json.loads, lines) if "commitInfo" in action]
+        return dict(json.loads(said[0])) if said else {}
 
     def parts(self, version: int | None = None) -> list[Part]:
         """Data files of a version (default: the newest); none before the first commit.
@@ -114,7 +118,7 @@ class GrowingTable:
                     f"table {self.name}: there are rows of {self.partition_by} {', '.join(sorted(strange))}, "
                     "which this commit does not replace"
                 )
-        actions: list[AddAction | RemoveAction] = [self._action(part) for part in parts]
+        actions = [self._action(part) for part in parts]
         for attempt in range(COMMIT_ATTEMPTS):
             try:
                 return self._commit_once(actions, replace, append, base, properties or {})
@@ -160,7 +164,7 @@ class GrowingTable:
 
     def _commit_once(
         self,
-        actions: list[AddAction | RemoveAction],
+        actions: list[AddAction],
         replace: list[str] | bool,
         append: set[str],
         base: int | None,
@@ -181,7 +185,7 @@ class GrowingTable:
         self._check_base(base, table.version(), named)
         filters = self._filters(replace) if replace and not isinstance(replace, bool) else None
         mode = "overwrite" if replace else "append"
-        table.create_write_transaction(actions, mode, schema, by, filters, commit_properties=said)
+        table.create_write_transaction([*actions], mode, schema, by, filters, commit_properties=said)
         table.update_incremental()
         return table.version()
 

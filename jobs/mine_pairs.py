@@ -158,6 +158,7 @@ def _count(
 def _check(config: PipelineConfig, found: Counted, whole: bool) -> int:
     """Events of the log, unless too many of them are refused, or none of them all is positive."""
     events, reasons = total_events(found.seen)
+    reasons.pop("forgotten_user", None)  # that is as it should be
     check_reject_share(reasons, events, config.interactions.max_reject_share, "interactions")
     if whole and "positive_events" not in found.funnel["name"].to_pylist():
         raise HTCLError(

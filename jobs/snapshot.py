@@ -57,10 +57,10 @@ def take_snapshot(
         artists = catalog_frame(spark, config.workspace, inputs["catalog"], ["track_id", "artist"])
         scored = _score(_by_split(_directed(sums, config.pairs), songs), _items_by_split(sums), config.pairs)
         scored.persist(StorageLevel.MEMORY_AND_DISK)
-        _write(scored, sums, songs, artists, config, draft)
+        pairs = _write(scored, sums, songs, artists, config, draft)
         counted = sums.where("period = 'all' and source != 'item'").count()
         draft.figures = {"newest_day": days.newest, "cutoff_day": days.cutoff, "pairs_counted": counted}
-        draft.figures |= window_figures(config, days, draft) | song_figures(config, sums, songs, draft)
+        draft.figures |= window_figures(config, days, draft) | song_figures(config, sums, pairs, songs)
     _check_pairs(draft.figures, config.pairs)
 
 
@@ -243,14 +243,16 @@ POPULARITY = pa.schema([pa.field("track_id", pa.string(), nullable=False), pa.fi
 
 def _write(
     scored: DataFrame, sums: DataFrame, songs: DataFrame, artists: DataFrame, config: PipelineConfig, draft: Draft
-) -> None:
+) -> DataFrame:
+    """Write the frames of the artifact; returns the pairs."""
     train = scored.where("split = 'train'")
     known = train.select(*_unordered()).distinct()
     low, high = _unordered()
     warm = scored.where("split = 'test_warm'").withColumns({"_low": low, "_high": high})
     warm = warm.join(known.toDF("_low", "_high"), ["_low", "_high"], "left_anti").drop("_low", "_high")
     others = scored.where("split not in ('train', 'test_warm')")
-    pairs = _top(train, artists, config.pairs).unionByName(warm).unionByName(others)
+    pairs = _top(train, artists, config.pairs).unionByName(warm).unionByName(others).select(*PAIRS.names)
+    pairs.persist(StorageLevel.MEMORY_AND_DISK)
     items = sums.where("source = 'item'").select("period", F.col("anchor_id").alias("track_id"), "n_baskets")
     trained = songs.where("split = 'train'").select("track_id")
     heard = items.where("period = 'before'").join(trained, "track_id", "left_semi")
@@ -260,3 +262,4 @@ def _write(
         (heard, POPULARITY_FOLDER, POPULARITY),
     ):
         draft.parts += write_frame(frame, draft.uri, below, schema)
+    return pairs

@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from htcl import storage
 from htcl.artifacts import Draft
 from htcl.config import PipelineConfig
 from htcl.ingest.rejects import check_reject_share
-from htcl.pairs import PAIRS_FOLDER, QUALITY_FOLDER
+from htcl.pairs import QUALITY_FOLDER
 from htcl.pairs.quality import SOURCE, gini, quality_table, unusual_days
 from htcl.pairs.window import Window
 from htcl.parts import write_part
@@ -59,7 +57,7 @@ def _undated(workspace: str) -> dict[str, int]:
     return {row["reason"]: row["n_rows_sum"] for row in added}
 
 
-def song_figures(config: PipelineConfig, sums: DataFrame, songs: DataFrame, draft: Draft) -> dict[str, Any]:
+def song_figures(config: PipelineConfig, sums: DataFrame, pairs: DataFrame, songs: DataFrame) -> dict[str, Any]:
     """Pairs per split and source, positives per anchor, how unequal songs are, and songs that the catalog lacks.
 
     Raises:
@@ -68,38 +66,36 @@ def song_figures(config: PipelineConfig, sums: DataFrame, songs: DataFrame, draf
     items = sums.where("source = 'item' and period = 'all'").select(
         F.col("anchor_id").alias("track_id"), "n_baskets", "last_dt"
     )
-    unknown = _unknown(config, items, songs)
-    pairs = _pairs(draft)
-    train = pairs.filter(pc.equal(pairs["split"], "train"))
-    degree = train.group_by("anchor_id").aggregate([([], "count_all")])["count_all"]
-    positives = train.group_by("positive_id").aggregate([([], "count_all")])["count_all"]
-    heard = items.join(songs.select("track_id"), "track_id", "left_semi").select("n_baskets").toArrow()["n_baskets"]
+    known = items.join(songs.select("track_id"), "track_id", "left_semi").groupBy("n_baskets").count()
+    train = pairs.where("split = 'train'")
+    by = pairs.groupBy("split", "source").count().collect()
     return {
-        "pairs": len(pairs),
-        "pairs_by_split": _counts(pairs["split"]),
-        "pairs_by_source": _counts(pairs["source"]),
-        "positives_per_anchor": _quantiles(np.asarray(degree, dtype=np.float64)),
-        "popularity_gini": _rounded(gini(np.asarray(heard, dtype=np.float64))),
-        "positive_gini": _rounded(gini(np.asarray(positives, dtype=np.float64))),
-        "unknown_songs": unknown,
+        "pairs": sum(row["count"] for row in by),
+        "pairs_by_split": _added(by, "split"),
+        "pairs_by_source": _added(by, "source"),
+        "positives_per_anchor": _quantiles(*_histogram(_degrees(train, "anchor_id"))),
+        "popularity_gini": _rounded(gini(*_histogram(known))),
+        "positive_gini": _rounded(gini(*_histogram(_degrees(train, "positive_id")))),
+        "unknown_songs": _unknown(config, items, songs),
     }
 
 
-def _pairs(draft: Draft) -> pa.Table:
-    fs, root = storage.filesystem(draft.uri)
-    tables = []
-    for part in draft.parts:
-        if part.path.startswith(f"{PAIRS_FOLDER}/"):
-            with fs.open(storage.join(root, part.path), "rb") as handle:
-                tables.append(pq.read_table(handle, columns=["anchor_id", "positive_id", "source", "split"]))
-    return pa.concat_tables(tables)
+def _degrees(pairs: DataFrame, song: str) -> DataFrame:
+    """(degree, songs that have it)."""
+    return pairs.groupBy(song).agg(F.count("*").alias("degree")).groupBy("degree").count()
+
+
+def _histogram(values: DataFrame) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Distinct values, ascending, and how often each occurs."""
+    rows = sorted((row[0], row[1]) for row in values.collect())
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 2)
+    return columns[:, 0], columns[:, 1]
 
 
 def _unknown(config: PipelineConfig, items: DataFrame, songs: DataFrame) -> int:
     strange = items.join(songs.select("track_id"), "track_id", "left_anti")
-    total = items.agg(F.sum("n_baskets")).collect()[0][0] or 0
-    found = strange.agg(F.count("track_id"), F.sum("n_baskets")).collect()[0]
-    listed = strange.orderBy(F.desc("n_baskets"), "track_id").limit(UNKNOWN_LISTED).collect()
+    found, heard = strange.agg(F.count("track_id"), F.coalesce(F.sum("n_baskets"), F.lit(0))).collect()[0]
+    listed = strange.orderBy(F.desc("n_baskets"), "track_id").limit(UNKNOWN_LISTED).collect() if found else []
     rows = [
         {
             "key": row["track_id"],
@@ -110,19 +106,25 @@ def _unknown(config: PipelineConfig, items: DataFrame, songs: DataFrame) -> int:
         for row in listed
     ]
     replace_rejects(config.workspace, "pairs", rows)
-    limit = config.interactions.max_reject_share
-    check_reject_share({"unknown_track": int(found[1] or 0)}, int(total), limit, "interactions")
-    return int(found[0])
+    total = items.agg(F.sum("n_baskets")).collect()[0][0] or 0
+    check_reject_share({"unknown_track": heard}, total, config.interactions.max_reject_share, "interactions")
+    return int(found)
 
 
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    return {row["values"]: row["counts"] for row in column.value_counts().to_pylist()}
+def _added(rows: list[Row], name: str) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for row in rows:
+        totals[row[name]] = totals.get(row[name], 0) + row["count"]
+    return totals
 
 
-def _quantiles(values: np.ndarray) -> dict[str, float]:
+def _quantiles(values: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Quantiles of values that occur so often: the least value that this share of all does not exceed."""
     if not len(values):
         return {}
-    return {name: float(np.quantile(values, q)) for name, q in (("min", 0), ("median", 0.5), ("p90", 0.9), ("max", 1))}
+    reached = np.cumsum(counts) / counts.sum()
+    shares = (("min", 0.0), ("median", 0.5), ("p90", 0.9), ("max", 1.0))
+    return {name: float(values[np.argmax(reached >= share - 1e-12)]) for name, share in shares}
 
 
 def _rounded(value: float) -> float | None:

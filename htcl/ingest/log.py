@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -56,12 +58,9 @@ def read_log_file(
     source = {name: section.columns.get(name, name) for name in INTERACTIONS.names}
     read = {"csv": _csv, "jsonl": _jsonl}
     found = _parquet(uri, source, row_groups) if format_ == "parquet" else read[format_](uri, source)
-    try:
+    with _named(uri):
         for batch, malformed in found:
             yield _contract(batch, malformed, section.timezone, uri)
-    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise HTCLError(f"{uri} cannot be read to its end: {first}; mend or remove the file") from None
 
 
 def read_log_times(
@@ -72,9 +71,20 @@ def read_log_times(
         for rows in read_log_file(uri, format_, section):
             yield rows["ts"].combine_chunks()
         return
-    for batch, _ in _parquet(uri, {"ts": section.columns.get("ts", "ts")}, row_groups):
-        if "ts" in batch.column_names:
-            yield parse_times(batch["ts"], section.timezone)
+    with _named(uri):
+        for batch, _ in _parquet(uri, {"ts": section.columns.get("ts", "ts")}, row_groups):
+            if "ts" in batch.column_names:
+                yield parse_times(_timely(batch["ts"], uri), section.timezone)
+
+
+@contextlib.contextmanager
+def _named(uri: str) -> Iterator[None]:
+    """Name the file that cannot be read."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError, ValueError, zlib.error) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise HTCLError(f"{uri} cannot be read to its end: {first}; mend or remove the file") from None
 
 
 def _contract(batch: pa.Table, malformed: int, zone: str, uri: str) -> pa.Table:
@@ -82,7 +92,7 @@ def _contract(batch: pa.Table, malformed: int, zone: str, uri: str) -> pa.Table:
     n = len(batch)
     columns: dict[str, Any] = {}
     if "ts" in batch.column_names:
-        columns["ts"] = parse_times(batch["ts"], zone)
+        columns["ts"] = parse_times(_timely(batch["ts"], uri), zone)
         columns["ts_text"] = _unread(batch["ts"], columns["ts"], uri)
     for name in batch.column_names:
         if name in _NUMBERS:
@@ -103,12 +113,17 @@ def _text(column: pa.ChunkedArray, name: str, uri: str, type_: pa.DataType) -> p
     """A column as text, blanks as null; words as codes into a dictionary, which is all that is looked at then."""
     words = _as_text(column, name, uri).combine_chunks()
     if type_ != _WORD:
-        return _without_blanks(words)
+        return _without_blanks(words.cast(pa.string()))
     words = words if pa.types.is_dictionary(words.type) else words.dictionary_encode()
     meant = _without_blanks(words.dictionary)
     if not meant.null_count:
         return words.cast(_WORD)
     return meant.take(words.indices).dictionary_encode()
+
+
+def _timely(column: pa.ChunkedArray, uri: str) -> pa.ChunkedArray:
+    """A column that times may be read from."""
+    return _as_text(column, "ts", uri) if pa.types.is_nested(column.type) else column
 
 
 def _as_text(column: pa.ChunkedArray, name: str, uri: str) -> pa.ChunkedArray:
@@ -164,7 +179,7 @@ def _parquet(
         file = pq.ParquetFile(handle, metadata=plain.metadata, read_dictionary=words)
         columns = list(dict.fromkeys(present.values()))
         for batch in file.iter_batches(BATCH_ROWS, row_groups=row_groups, columns=columns):
-            yield pa.table({name: batch[column] for name, column in present.items()}), 0
+            yield pa.table({name: batch[column] for name, column in present.items()}), _strangers(batch, present)
 
 
 def _csv(uri: str, source: dict[str, str]) -> Iterator[tuple[pa.Table, int]]:
@@ -184,9 +199,7 @@ def _csv(uri: str, source: dict[str, str]) -> Iterator[tuple[pa.Table, int]]:
             return
         reader = pv.open_csv(
             handle,
-            pv.ReadOptions(
-                use_threads=False, block_size=1 << 24, column_names=[str(n) for n in range(len(header))], skip_rows=1
-            ),
+            pv.ReadOptions(use_threads=False, block_size=1 << 24, column_names=[str(n) for n in range(len(header))]),
             pv.ParseOptions(delimiter=delimiter(uri), newlines_in_values=True, invalid_row_handler=refuse),
             pv.ConvertOptions(
                 column_types={str(n): pa.binary() for n in range(len(header))},
@@ -197,11 +210,18 @@ def _csv(uri: str, source: dict[str, str]) -> Iterator[tuple[pa.Table, int]]:
             ),
         )
         seen = 0
-        for batch in reader:
-            yield pa.table({name: _decoded(batch[place]) for name, place in present.items()}), len(strange) - seen
+        for number, found in enumerate(reader):
+            batch = found if number else found.slice(1)  # the header
+            refused = len(strange) - seen + _strangers(batch, present)
+            yield pa.table({name: _decoded(batch[place]) for name, place in present.items()}), refused
             seen = len(strange)
         if len(strange) > seen:
             yield pa.table({name: pa.array([], pa.string()) for name in present}), len(strange) - seen
+
+
+def _strangers(batch: pa.RecordBatch, present: dict[str, str]) -> int:
+    """Rows of a batch that has no column of the contract, such as those of a CSV file without a header."""
+    return 0 if present else int(batch.num_rows)
 
 
 def _decoded(column: pa.Array) -> pa.Array:
@@ -226,16 +246,14 @@ def _jsonl(uri: str, source: dict[str, str]) -> Iterator[tuple[pa.Table, int]]:
 def _json_rows(lines: list[bytes], source: dict[str, str]) -> tuple[pa.Table, int]:
     parsed = [_parsed(line) for line in lines if not line.isspace()]
     rows = [row for row in parsed if row is not None]
-    columns = {
-        name: pa.array([_plain(row.get(column)) for row in rows], pa.string()) for name, column in source.items()
-    }
+    columns = {name: _texts([_plain(row.get(column)) for row in rows]) for name, column in source.items()}
     return pa.table(columns), len(parsed) - len(rows)
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line.decode("utf-8-sig", errors="replace"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
 
@@ -244,3 +262,10 @@ def _plain(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
+
+
+def _texts(values: list[str | None]) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:  # half of a character, as JSON can write it
+        return pa.array([None if v is None else v.encode(errors="replace").decode() for v in values], pa.string())

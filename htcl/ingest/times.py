@@ -12,6 +12,9 @@ MICROS = pa.timestamp("us", "UTC")
 _NUMBER_RANGES = ((1e8, 1e10, 1e6), (1e11, 1e13, 1e3), (1e14, 1e16, 1.0), (1e17, 1e19, 1e-3))
 """(from, to, microseconds of one unit): seconds, milli-, micro- and nanoseconds from 1973 to 2286."""
 
+_FIRST, _LAST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("1900-01-01", "2300-01-01"))
+"""What lies outside is no time: the year 1 is how some platforms write none, others are broken numbers."""
+
 
 def parse_times(column: pa.Array | pa.ChunkedArray, zone: str) -> pa.Array:
     """Moments of a column of times; null where one cannot be read.
@@ -28,13 +31,22 @@ def parse_times(column: pa.Array | pa.ChunkedArray, zone: str) -> pa.Array:
     """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
+    found = _parsed(column, zone)
+    micros = found.cast(pa.int64())
+    if not pc.any(pc.or_(pc.less(micros, _FIRST), pc.greater_equal(micros, _LAST))).as_py():
+        return found
+    inside = pc.and_(pc.greater_equal(micros, _FIRST), pc.less(micros, _LAST))
+    return pc.if_else(inside, found, pa.scalar(None, MICROS))
+
+
+def _parsed(column: pa.Array, zone: str) -> pa.Array:
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return parse_times(column.dictionary_decode(), zone)
+        return _parsed(column.dictionary_decode(), zone)
     if pa.types.is_timestamp(kind):
         return _zoned(column.cast(pa.timestamp("us", kind.tz), safe=False), zone)
     if pa.types.is_date(kind):
-        return _zoned(column.cast(pa.timestamp("us")), zone)
+        return _zoned(column.cast(pa.timestamp("us"), safe=False), zone)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return _from_numbers(column, zone)
     return _from_text(column.cast(pa.string()), zone)
@@ -70,7 +82,7 @@ def _from_days(days: np.ndarray, zone: str) -> pa.Array:
 def _from_text(column: pa.Array, zone: str) -> pa.Array:
     text = pc.fill_null(pc.utf8_trim_whitespace(column), "")
     iso = pc.match_substring_regex(text, r"^\d{4}-")
-    offset = pc.and_(iso, pc.match_substring_regex(text, r":.*([zZ]|[+-]\d{2}(:?\d{2})?)$"))
+    offset = pc.and_(iso, pc.match_substring_regex(text, r"[T ].*([zZ]|[+-]\d{2}(:?\d{2})?)$"))
     day = pc.match_substring_regex(text, r"^[12]\d{7}$")
     number = pc.and_not(
         pc.match_substring_regex(text, r"^[+-]?[\d.]+([eE][+-]?\d+)?$"), pc.match_substring_regex(text, r"^\d{8}$")
@@ -91,7 +103,7 @@ def _with_offset(text: pa.Array) -> pa.Array:
     try:
         return text.cast(MICROS)
     except pa.ArrowInvalid:  # one that cannot be read spoils all; this reader is slower and marks it
-        return _moments(_iso(text, utc=True))
+        return _moments(_iso(pc.utf8_upper(text), utc=True))
 
 
 def _iso(text: pa.Array, utc: bool = False) -> pd.Series:

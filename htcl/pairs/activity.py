@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from htcl.pairs.baskets import POSITIVE, Events
 from htcl.pairs.sorting import Int64, Rows, mixed, ranks, run_lengths, run_numbers, run_starts, sort_order
@@ -38,14 +39,14 @@ def day_limits(histogram: Histogram, percentile: float) -> dict[int, int]:
 def without_heavy_users(
     events: Events, users: Int64, limits: dict[int, int], drop: bool
 ) -> tuple[Rows, dict[int, int]]:
-    """Rows that stay when positive responses above their day's limit are thinned or dropped.
+    """Rows that stay when the days of users with more positive responses than the limit are thinned or dropped.
 
     Args:
         events: with every event of a (user, day) that has one here.
         users: keyed hashes that the events' users are places in.
         limits: from `day_limits`.
-        drop: whether a heavy user's day goes as a whole; else as many positive responses as the limit stay, chosen by a
-            hash of user and time, so that a heavy user counts no more than the limit.
+        drop: whether a heavy user's day goes as a whole, with what was shown and refused; else as many positive
+            responses as the limit stay, chosen by a hash of user and time, so that a heavy user counts no more than it.
 
     Returns:
         (rows that stay, day -> heavy users).
@@ -55,17 +56,17 @@ def without_heavy_users(
     day = events.day[rows[starts]]
     limit = np.array([limits.get(d, 0) for d in day.tolist()], dtype=np.int64)
     heavy = lengths > limit
-    number = run_numbers(starts, len(rows))
-    if not drop:
-        chance = mixed(users[events.user[rows]], events.ts[rows])
-        order = np.lexsort((events.track[rows], chance, number))
-        rows = rows[order]
-        rank = np.arange(len(rows)) - np.repeat(starts, lengths)
-        gone = rows[heavy[number] & (rank >= limit[number])]
-    else:
-        gone = rows[heavy[number]]
     kept = np.ones(len(events.user), dtype=bool)
-    kept[gone] = False
+    if drop:
+        kept[_of_same_day(events, rows[starts[heavy]])] = False
+    else:
+        number = run_numbers(starts, len(rows))
+        rows, number = rows[heavy[number]], number[heavy[number]]
+        chance = mixed(users[events.user[rows]], events.ts[rows])
+        # After the chance whatever tells two responses apart, so that any order of the log keeps the same.
+        order = np.lexsort((events.session[rows], events.trigger[rows], events.track[rows], chance, number))
+        rank = np.arange(len(rows)) - run_starts(number)[run_numbers(run_starts(number), len(rows))]
+        kept[rows[order][rank >= limit[number]]] = False
     days, n_users = np.unique(day[heavy], return_counts=True)
     return np.flatnonzero(kept), dict(zip(days.tolist(), n_users.tolist(), strict=True))
 
@@ -76,3 +77,9 @@ def _user_days(events: Events) -> tuple[Rows, Rows]:
     user, day = ranks(events.user[positive]), events.day[positive]
     order = sort_order(user, day)
     return positive[order], run_starts(user[order], day[order])
+
+
+def _of_same_day(events: Events, rows: Rows) -> npt.NDArray[np.bool_]:
+    """Which events [n] are of the user and the day of one of some rows."""
+    user_day = ranks(events.user) * (int(np.ptp(events.day)) + 1 if len(rows) else 1) + events.day
+    return np.isin(user_day, user_day[rows])

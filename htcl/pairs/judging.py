@@ -181,10 +181,12 @@ def _hashed(column: pa.ChunkedArray, none: int) -> pa.Array:
 
 
 def _details(rows: pa.Table, reason: npt.NDArray[np.int8]) -> pa.Array:
-    """What was seen of refused rows. One that could not be told into columns may hold a user id anywhere."""
-    seen = pc.binary_join_element_wise("ts ", rows["ts_text"], "")
+    """What was seen of refused rows; nothing of one that may hold a user id anywhere, or whose user is forgotten."""
+    moment = pc.coalesce(rows["ts_text"], rows["ts"].cast(pa.string()))
+    seen = pc.binary_join_element_wise("ts ", moment, "")
     track = pc.binary_join_element_wise("track ", rows["track_id"].cast(pa.string()), "")
     chosen = pc.if_else(pa.array(reason == REASONS.index("bad_ts")), seen, track)
-    chosen = pc.if_else(rows["malformed"], pa.scalar(None, pa.string()), chosen)
+    silent = pc.or_(rows["malformed"], pa.array(reason == FORGOTTEN))
+    chosen = pc.if_else(silent, pa.scalar(None, pa.string()), chosen)
     filled = pc.fill_null(chosen, "a row")
     return filled.combine_chunks() if isinstance(filled, pa.ChunkedArray) else filled

@@ -48,20 +48,22 @@ def distinct_events(rows: pa.Table) -> Part:
     # Places instead of hashes: in all that follows they are sorted several times faster.
     session = np.where(session < 0, -1, ranks(session))
     events = Events(user, session, ts, track, trigger, np.asarray(rows["response"], dtype=np.int8))
-    again = _repeated(events, np.asarray(rows["event"], dtype=np.int64))
+    file = np.asarray(rows["file"], dtype=np.int64)
+    again = _repeated(events, np.asarray(rows["event"], dtype=np.int64), file)
     gone = np.flatnonzero(again)
-    file = np.asarray(rows["file"], dtype=np.int64)[gone]
-    repeated = repeated_rows(file, events.day[gone], songs.take(pa.array(track[gone])))
+    repeated = repeated_rows(file[gone], events.day[gone], songs.take(pa.array(track[gone])))
     kept = np.flatnonzero(~again)
     order = kept[sort_order(events.user[kept], ranks(events.ts)[kept], events.track[kept])]
     return Part(events.take(order), songs, users, repeated)
 
 
-def _repeated(events: Events, event: Int64) -> npt.NDArray[np.bool_]:
+def _repeated(events: Events, event: Int64, file: Int64) -> npt.NDArray[np.bool_]:
     """Which events repeat another of the same day."""
     shown = (events.response == IMPRESSION).astype(np.int64)
-    # Of a skip and a like in the same second the positive one stays, whichever came first.
-    ties = (-events.response.astype(np.int64), events.ts, events.track)
+    # Of a skip and a like in the same second the positive one stays, whichever came first, and of two plays that which
+    # names its trigger and its session.
+    told = (-events.trigger, -events.session)
+    ties = (-events.response.astype(np.int64), events.ts, events.track, *told, file)
     repeated = np.zeros(len(event), dtype=bool)
     for rows, keys in (
         (np.flatnonzero(event), (events.user, events.day, ranks(event))),
@@ -104,12 +106,13 @@ def count_events(
         "negative_events": events.day[counted & (events.response == NEGATIVE)],
         "impressions": events.day[counted & (events.response == IMPRESSION)],
     }
+    # Before anything is thinned out: every event keeps its session open.
+    numbers = basket_numbers(events, pairs.session_gap_minutes)
     if limits is not None:
         rows, users = without_heavy_users(events, part.users, limits, pairs.heavy_users == "drop")
         days = set(np.unique(events.day[counted]).tolist())
         heavy = np.repeat(*(np.array(c, dtype=np.int64) for c in _columns(users, days)))
-        events, counted = events.take(rows), counted[rows]
-    numbers = basket_numbers(events, pairs.session_gap_minutes)
+        events, counted, numbers = events.take(rows), counted[rows], numbers[rows]
     positive = liked(events, numbers)
     today = positive[counted[positive]]
     baskets = form_baskets(events.take(today), numbers[today], pairs.max_basket_size)

@@ -167,10 +167,17 @@ def read_quality(folder: Path) -> list[dict[str, Any]]:
     ][:SHOWN_DAYS]
 
 
-def gini(values: npt.NDArray[np.float64]) -> float:
-    """Gini coefficient of values [n], none negative: 0 where all are equal, near 1 where one has all; NaN for none."""
-    if not len(values) or not values.sum():
+def gini(values: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> float:
+    """Gini coefficient of values: 0 where all are equal, near 1 where one has all; NaN where there is nothing.
+
+    Args:
+        values: distinct values [n], ascending, none negative.
+        counts: how often each occurs [n].
+    """
+    total = float((values * counts).sum())
+    if not total:
         return float("nan")
-    ordered = np.sort(values.astype(np.float64))
-    rank = np.arange(1, len(ordered) + 1)
-    return float((2 * (rank * ordered).sum() / ordered.sum() - (len(ordered) + 1)) / len(ordered))
+    # Twice the area under the Lorenz curve, by trapezoids.
+    share = np.cumsum(values * counts) / total
+    before = np.concatenate([[0.0], share[:-1]])
+    return float(1 - ((share + before) * counts).sum() / counts.sum())

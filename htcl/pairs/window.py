@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from htcl import storage
 from htcl.pairs.blocks import COUNTS, table_counts
-from htcl.pairs.counting import FIGURES, ITEM, SOURCES, WEIGHT_ONE, Counts, take
+from htcl.pairs.counting import FIGURES, ITEM, SOURCES, WEIGHT_ONE, Counts, add_up, take
 from htcl.pairs.quality import day_number, iso_day
 from htcl.pairs.sketches import count_users, merge_sketches
 from htcl.pairs.sorting import Int64, run_starts, sort_order
@@ -107,10 +107,13 @@ def _as_counts(rows: pa.Table, day: int) -> pa.Table:
 
 def _one_way(counts: Counts, symmetric: Sequence[str]) -> Counts:
     """Pairs that count both ways as one, the lesser song first, each day on its own."""
-    both = np.isin(counts.source, [SOURCES.index(name) for name in symmetric])
-    anchor = np.where(both, np.minimum(counts.anchor, counts.positive), counts.anchor)
-    positive = np.where(both, np.maximum(counts.anchor, counts.positive), counts.positive)
-    return replace(counts, anchor=anchor, positive=positive)
+    turned = np.isin(counts.source, [SOURCES.index(name) for name in symmetric]) & (counts.anchor > counts.positive)
+    if not turned.any():
+        return counts
+    anchor = np.where(turned, counts.positive, counts.anchor)
+    positive = np.where(turned, counts.anchor, counts.positive)
+    # As whole numbers, whose sums are the same in any order.
+    return add_up([replace(counts, anchor=anchor, positive=positive)])
 
 
 def _summed(period: str, counts: Counts, songs: pa.Array, window: Window) -> pa.Table:

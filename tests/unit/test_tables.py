@@ -162,3 +162,21 @@ def test_rejects_are_replaced_per_source(tmp_path):
     ]
     replace_rejects(str(tmp_path), "audio", [])
     assert table.read()["source"].to_pylist() == ["catalog"]
+
+
+def test_partitions_that_gain_rows_and_partitions_that_are_replaced_are_one_commit(table):
+    table.replace_rows(rows(("a", 1), ("b", 2)))
+    parts = [table.write(rows((dt, n)), dt) for dt, n in (("a", 3), ("b", 4), ("c", 5))]
+    assert table.commit(parts, replace=["b"], append=["a", "c"], base=0) == 1
+    assert content(table) == [("a", 1), ("a", 3), ("b", 4), ("c", 5)]
+    assert table.commit([table.write(rows(("a", 6)), "a")], replace=[], append=["a"]) == 2
+    assert content(table) == [("a", 1), ("a", 3), ("a", 6), ("b", 4), ("c", 5)]
+
+
+def test_a_partition_that_another_run_has_added_to_meanwhile_is_not_added_to_twice(table):
+    base = table.replace_rows(rows(("a", 1), ("b", 2)))
+    table.commit([table.write(rows(("a", 3)), "a")], replace=[], append=["a"], base=base)
+    with pytest.raises(HTCLError, match="another run has changed it meanwhile"):
+        table.commit([table.write(rows(("a", 3)), "a")], replace=[], append=["a"], base=base)
+    table.commit([table.write(rows(("b", 3)), "b")], replace=[], append=["b"], base=base)
+    assert content(table) == [("a", 1), ("a", 3), ("b", 2), ("b", 3)]

@@ -1,167 +1,23 @@
-"""The log to daily counts: what is refused and why, what is positive, and no user id on the way."""
+"""The log to daily counts: pairs, songs, rejects and quality of a log counted by hand, and no user id on the way."""
 
-import datetime as dt
+from __future__ import annotations
+
 import hashlib
+import json
 from collections import defaultdict
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from counting import HASHED_ROWS, _judged, _user_hasher, count_log
-from pyspark.sql.pandas.types import from_arrow_schema
+from mine_pairs import bring_up_to_date, day_range
 
+from htcl.errors import HTCLError
 from htcl.pairs.counting import WEIGHT_ONE
-from htcl.users import KEY_FILE_VARIABLE, KEY_VARIABLE, hash_users, load_user_key
-
-NOON = dt.datetime(2025, 3, 31, 12, tzinfo=dt.UTC)
-
-READ_ROWS = (
-    "ts timestamp, ts_text string, event_id string, user_id string, track_id string, event_type string, "
-    "duration_ratio string, session_id string, trigger_track_id string, malformed boolean, place string"
-)
-"""What `read_log` returns."""
-
-COLUMNS = [column.split()[0] for column in READ_ROWS.split(", ")]
-
-
-def event(**values):
-    """A row of the log with nothing to complain of, but for `values`."""
-    good = {
-        "ts": NOON,
-        "ts_text": "2025-03-31 12:00:00",
-        "user_id": "ana",
-        "track_id": "t1",
-        "event_type": "like",
-        "malformed": False,
-        "place": "log.csv",
-    }
-    return {**dict.fromkeys(COLUMNS), **good, **values}
-
-
-@pytest.fixture
-def judged(spark, configured):
-    """Rows of `_judged` in the order of the events."""
-
-    def rows(events, **interactions):
-        values = [tuple(row[name] for name in COLUMNS) for row in events]
-        frame = spark.createDataFrame(values, READ_ROWS).coalesce(1)
-        return [row.asDict() for row in _judged(frame, configured(interactions=interactions)).collect()]
-
-    return rows
-
-
-DEFECTS = [
-    ("malformed_row", {"malformed": True}),
-    ("bad_ts", {"ts": None, "ts_text": "soon"}),
-    ("missing_user_id", {"user_id": None}),
-    ("missing_track_id", {"track_id": None}),
-    ("missing_event_type", {"event_type": None}),
-    ("bad_duration_ratio", {"duration_ratio": "loud"}),
-]
-
-
-def test_the_first_defect_of_a_row_is_its_reason(judged):
-    events = []
-    for first in range(len(DEFECTS) + 1):
-        row = event()
-        for _, defect in DEFECTS[first:]:
-            row.update(defect)
-        events.append(row)
-    assert [row["reason"] for row in judged(events)] == [*(reason for reason, _ in DEFECTS), None]
-
-
-def test_each_defect_alone_has_its_reason(judged):
-    rows = judged([event(**defect) for _, defect in DEFECTS])
-    assert [row["reason"] for row in rows] == [reason for reason, _ in DEFECTS]
-
-
-def test_a_time_to_come_is_refused_from_a_day_ahead_on(judged):
-    now = dt.datetime.now(dt.UTC)
-    hours = [-24, 23, 25]
-    events = [event(ts=now + dt.timedelta(hours=h)) for h in hours]
-    events.append(event(ts=dt.datetime(2099, 1, 1, tzinfo=dt.UTC), ts_text="2099-01-01"))
-    rows = judged(events)
-    assert [row["reason"] for row in rows] == [None, None, "bad_ts", "bad_ts"]
-    assert rows[-1]["detail"] == "ts 2099-01-01 in log.csv"
-
-
-def test_what_was_seen_is_the_time_or_the_song_and_the_file(judged):
-    rows = judged(
-        [
-            event(ts=None, ts_text="soon"),
-            event(ts=None, ts_text=None),
-            event(user_id=None),
-            event(track_id=None),
-            event(event_id="e7", duration_ratio="loud"),
-        ]
-    )
-    assert [row["detail"] for row in rows] == [
-        "ts soon in log.csv",
-        "a row in log.csv",
-        "track t1 in log.csv",
-        "a row in log.csv",
-        "track t1 in log.csv",
-    ]
-    assert [row["key"] for row in rows] == ["log.csv"] * 4 + ["e7"]
-
-
-def test_key_and_detail_of_a_malformed_row_name_only_the_file(judged):
-    cells = {name: f"cell {name}" for name in COLUMNS if name not in ("ts", "malformed", "place")}
-    rows = judged([event(**cells, malformed=True), event(**cells, ts=None, malformed=True)])
-    assert [(row["key"], row["detail"]) for row in rows] == [("log.csv", "a row in log.csv")] * 2
-
-
-def test_a_positive_event_is_of_a_listed_type_and_heard_long_enough(judged):
-    rule = {"like": {}, "play": {"min_duration_ratio": 0.5}}
-    expected = {
-        ("like", None): True,
-        ("like", "0.1"): True,
-        ("play", None): True,
-        ("play", "0.5"): True,
-        ("play", "0.49"): False,
-        ("play", "0"): False,
-        ("skip", "1.0"): False,
-        ("LIKE", None): False,
-        (None, "1.0"): False,
-    }
-    events = [event(event_type=type_, duration_ratio=ratio) for type_, ratio in expected]
-    found = [row["positive"] for row in judged(events, positive=rule)]
-    assert dict(zip(expected, found, strict=True)) == expected
-
-
-def test_without_a_least_share_every_event_of_the_type_is_positive(judged):
-    events = [event(event_type="play", duration_ratio=ratio) for ratio in ("0.0", "1.0", None)]
-    events.append(event(event_type="like"))
-    assert [row["positive"] for row in judged(events, positive={"play": {}})] == [True, True, True, False]
-
-
-def test_the_day_is_that_of_utc_in_any_time_zone(judged, time_zone):
-    time_zone("Asia/Tokyo")
-    midnight = dt.datetime(2025, 3, 31, tzinfo=dt.UTC)
-    times = [midnight, midnight - dt.timedelta(microseconds=1), NOON, dt.datetime(1969, 12, 31, 23, tzinfo=dt.UTC)]
-    rows = judged([event(ts=ts) for ts in times])
-    assert [row["dt"] for row in rows] == ["2025-03-31", "2025-03-30", "2025-03-31", "1969-12-31"]
-    assert rows[1]["ts"] == rows[0]["ts"] - 1 == 1_743_379_200_000_000 - 1
-
-
-def test_sessions_and_events_without_an_id_have_none(judged):
-    none, first, again, other = judged(
-        [event(), *(event(session_id=f"s{n}", event_id=f"e{n}") for n in (1, 1, 2))],
-    )
-    assert (none["session"], none["event"]) == (-1, 0)
-    assert first["session"] == again["session"] >= 0 and other["session"] not in (first["session"], -1)
-    assert first["event"] == again["event"] and len({0, first["event"], other["event"]}) == 3
-
-
-def test_user_ids_are_replaced_before_anything_is_shuffled(spark, configured):
-    users = ["ana", None, "Bên", "ana"]
-    values = [tuple(event(user_id=user)[name] for name in COLUMNS) for user in users]
-    rows = _judged(spark.createDataFrame(values, READ_ROWS).coalesce(1), configured())
-    hashed = rows.mapInArrow(_user_hasher(b"secret"), from_arrow_schema(HASHED_ROWS)).collect()
-    expected = hash_users(pa.array(users), b"secret").to_pylist()
-    assert [row["user"] for row in hashed] == expected
-    assert [row["part"] for row in hashed if row["user"] is not None] == [user for user in expected if user is not None]
-    assert not any(user in map(str, row) for row in hashed for user in ("ana", "Bên"))
-
+from htcl.pairs.quality import quality_table
+from htcl.pairs.store import pair_table
+from htcl.schemas import REJECTS
+from htcl.tables import GrowingTable
+from htcl.users import KEY_FILE_VARIABLE, KEY_VARIABLE, add_forgotten_user, hash_users, load_user_key
 
 HEADER = "event_id,ts,user_id,track_id,event_type,duration_ratio,session_id,trigger_track_id"
 LOG = [
@@ -175,28 +31,35 @@ LOG = [
     "e06,2025-03-31T00:10:00Z,listener ben,b,like,,s1,",
     "e07,2025-03-31T03:20:00Z,listener ben,c,play,,s1,b",
     "e07,2025-03-31T03:25:00Z,listener ben,c,play,,s1,b",
-    # Events without an id: the same user, song and time is the same event. The trigger is not in the catalog.
+    # Events without an id: the same user, song and time is the same event.
     ",2025-03-31T09:00:00Z,listener cem,a,like,,,",
     ",2025-03-31T09:00:00Z,listener cem,a,like,,,",
-    "e11,2025-03-31T09:01:00Z,listener cem,b,like,,,gone",
+    "e11,2025-03-31T09:01:00Z,listener cem,b,like,,,a",
+    # Shown because of a: once without an answer, once refused within seconds.
+    "e08,2025-03-31T09:10:00Z,listener cem,d,shown,,,a",
+    "e09,2025-03-31T09:11:00Z,listener cem,c,shown,,,a",
+    "e10,2025-03-31T09:11:30Z,listener cem,c,skip,0.05,,a",
     "e12,2025-03-31T12:00:00Z,listener ana,b,like,,,",
     "e13,2025-03-31T12:30:00Z,listener ana,a,like,,,",
     # Refused.
-    "e14,2025-03-31T12:31:00Z,listener ana,gone,like,,,",
     "e15,2025-03-31T09:02:00Z,,a,like,,,",
     "e16,soon,listener ana,a,like,,,",
     "e17,2025-03-31T09:03:00Z,listener cem,a,play,loud,,",
     "e18,2025-03-31T09:04:00Z,name, listener dan,a,like,,,",
 ]
 ANA, BEN, CEM = "listener ana", "listener ben", "listener cem"
+# (baskets, weight, negative, shown, users)
 PAIRS = {
-    ("2025-03-30", "a", "b", "copreference"): (1, 1 / 2, {ANA}),
-    ("2025-03-30", "a", "d", "copreference"): (1, 1 / 2, {ANA}),
-    ("2025-03-30", "b", "d", "copreference"): (1, 1 / 2, {ANA}),
-    ("2025-03-30", "a", "d", "triggered"): (1, 1, {ANA}),
-    ("2025-03-31", "b", "c", "copreference"): (1, 1, {BEN}),
-    ("2025-03-31", "b", "c", "triggered"): (1, 1, {BEN}),
-    ("2025-03-31", "a", "b", "copreference"): (2, 2, {ANA, CEM}),
+    ("2025-03-30", "copreference", "a", "b"): (1, 1 / 2, 0, 0, {ANA}),
+    ("2025-03-30", "copreference", "a", "d"): (1, 1 / 2, 0, 0, {ANA}),
+    ("2025-03-30", "copreference", "b", "d"): (1, 1 / 2, 0, 0, {ANA}),
+    ("2025-03-30", "triggered", "a", "d"): (1, 1, 0, 0, {ANA}),
+    ("2025-03-31", "copreference", "b", "c"): (1, 1, 0, 0, {BEN}),
+    ("2025-03-31", "triggered", "b", "c"): (1, 1, 0, 0, {BEN}),
+    ("2025-03-31", "copreference", "a", "b"): (2, 2, 0, 0, {ANA, CEM}),
+    ("2025-03-31", "triggered", "a", "b"): (1, 1, 0, 0, {CEM}),
+    ("2025-03-31", "triggered", "a", "c"): (0, 0, 1, 1, set()),
+    ("2025-03-31", "triggered", "a", "d"): (0, 0, 0, 1, set()),
 }
 ITEMS = {
     ("2025-03-30", "a"): (2, 1 + 1 / 3),
@@ -206,91 +69,101 @@ ITEMS = {
     ("2025-03-31", "b"): (3, 1.5),
     ("2025-03-31", "c"): (1, 1 / 2),
 }
-REJECTS = [
-    ("bad_duration_ratio", "e17", "track a in log.csv", "2025-03-31"),
-    ("bad_ts", "e16", "ts soon in log.csv", None),
-    ("duplicate_event", "e07", "track c in log.csv", "2025-03-31"),
-    ("duplicate_event", "log.csv", "track a in log.csv", "2025-03-31"),
-    ("malformed_row", "log.csv", "a row in log.csv"),
-    ("missing_user_id", "e15", "track a in log.csv", "2025-03-31"),
-    ("unknown_track", "e14", "track gone in log.csv", "2025-03-31"),
-]
+REFUSED = {
+    ("bad_duration_ratio", "track a", "2025-03-31", 1),
+    ("bad_ts", "ts soon", None, 1),
+    ("duplicate_event", "track a", "2025-03-31", 2),
+    ("malformed_row", "a row", None, 1),
+    ("missing_user_id", "track a", "2025-03-31", 1),
+}
+QUALITY = {
+    ("2025-03-30", "events", "like"): 3,
+    ("2025-03-30", "events", "play"): 2,
+    ("2025-03-31", "events", "like"): 7,
+    ("2025-03-31", "events", "play"): 3,
+    ("2025-03-31", "events", "shown"): 2,
+    ("2025-03-31", "events", "skip"): 1,
+    ("2025-03-31", "rejects", "bad_duration_ratio"): 1,
+    ("2025-03-31", "rejects", "duplicate_event"): 2,
+    ("2025-03-31", "rejects", "missing_user_id"): 1,
+    ("2025-03-30", "funnel", "positive_events"): 4,
+    ("2025-03-30", "funnel", "user_days"): 2,
+    ("2025-03-30", "funnel", "baskets"): 2,
+    ("2025-03-31", "funnel", "positive_events"): 6,
+    ("2025-03-31", "funnel", "negative_events"): 1,
+    ("2025-03-31", "funnel", "impressions"): 2,
+    ("2025-03-31", "funnel", "user_days"): 3,
+    ("2025-03-31", "funnel", "baskets"): 3,
+}
 
 
-@pytest.fixture(scope="module")
-def log(tmp_path_factory, configured):
+@pytest.fixture
+def log(tmp_path, configured, monkeypatch):
     """The configuration of a workspace with the log above and a key of its own."""
-    folder = tmp_path_factory.mktemp("log")
-    (folder / "log.csv").write_text("\n".join([HEADER, *LOG]))
-    config = configured(workspace=str(folder / "workspace"), interactions={"path": str(folder / "log.csv")})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(KEY_VARIABLE, raising=False)
-        patch.delenv(KEY_FILE_VARIABLE, raising=False)
-        load_user_key(config.workspace)
-        yield config
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    monkeypatch.delenv(KEY_FILE_VARIABLE, raising=False)
+    (tmp_path / "log.csv").write_text("\n".join([HEADER, *LOG]))
+    interactions = {
+        "path": str(tmp_path / "log.csv"),
+        "negative": {"skip": {"max_duration_ratio": 0.1}},
+        "impressions": ["shown"],
+        "max_reject_share": 0.5,
+    }
+    return configured(workspace=str(tmp_path / "workspace"), interactions=interactions)
 
 
-@pytest.fixture(scope="module")
-def catalog(spark):
-    return spark.createDataFrame([(track,) for track in "dcab"], "track_id string")
+def count(spark, config, start=None, end=None):
+    version = bring_up_to_date(spark, config, day_range(start, end))
+    return pair_table(config.workspace).read(version).to_pylist()
 
 
-@pytest.fixture(scope="module")
-def counted(spark, log, catalog):
-    return [row.asDict() for row in count_log(spark, log, catalog, []).collect()]
-
-
-def of_kind(rows, kind):
-    return [row for row in rows if row["kind"] == kind]
-
-
-def pair_totals(rows):
-    """Partial rows added up: (day, anchor, positive, source) -> (baskets, weight, users)."""
-    totals = defaultdict(lambda: [0, 0, set()])
-    for row in of_kind(rows, "pair"):
-        total = totals[row["dt"], row["anchor_id"], row["positive_id"], row["source"]]
-        total[0] += row["n_baskets"]
-        total[1] += row["weight"] / WEIGHT_ONE
-        total[2] |= set(row["users"])
-    return {key: (n, pytest.approx(weight, abs=1e-5), users) for key, (n, weight, users) in totals.items()}
-
-
-def hashed(pairs, config):
-    """The same pairs with the users as their hashes."""
+def pairs_of(rows, config):
+    """(day, source, anchor, positive) -> figures, users by their names."""
     key = load_user_key(config.workspace)
-    hashes = {user: hash_users(pa.array([user]), key)[0].as_py() for user in (ANA, BEN, CEM)}
-    return {pair: (n, weight, {hashes[user] for user in users}) for pair, (n, weight, users) in pairs.items()}
+    names = {hash_users(pa.array([user]), key)[0].as_py(): user for user in (ANA, BEN, CEM)}
+    return {
+        (row["dt"], row["source"], row["anchor_id"], row["positive_id"]): (
+            row["n_baskets"],
+            pytest.approx(row["weight"] / WEIGHT_ONE, abs=1e-5),
+            row["n_negative"],
+            row["n_impressions"],
+            {names[user] for user in row["users"]},
+        )
+        for row in rows
+        if row["source"] != "item"
+    }
 
 
-def test_pairs_are_those_of_the_baskets(counted, log):
-    assert pair_totals(counted) == hashed(PAIRS, log)
+def test_counts_are_those_of_the_baskets(spark, log):
+    rows = count(spark, log)
+    assert pairs_of(rows, log) == PAIRS
+    items = [row for row in rows if row["source"] == "item"]
+    assert all(row["anchor_id"] == row["positive_id"] and row["users"] == [] for row in items)
+    found = {(row["dt"], row["anchor_id"]): (row["n_baskets"], row["weight"] / WEIGHT_ONE) for row in items}
+    assert found == {key: (n, pytest.approx(weight, abs=1e-5)) for key, (n, weight) in ITEMS.items()}
 
 
-def test_items_are_those_of_the_baskets(counted):
-    totals = defaultdict(lambda: [0, 0])
-    for row in of_kind(counted, "item"):
-        totals[row["dt"], row["anchor_id"]][0] += row["n_baskets"]
-        totals[row["dt"], row["anchor_id"]][1] += row["weight"] / WEIGHT_ONE
-    assert {key: (n, pytest.approx(weight, abs=1e-5)) for key, (n, weight) in totals.items()} == ITEMS
+def test_refused_rows_are_counted_with_file_day_reason_and_an_example(spark, log):
+    count(spark, log)
+    rows = GrowingTable(log.workspace, "rejects", REJECTS, partition_by="source").read().to_pylist()
+    assert {(row["reason"], row["detail"], row["dt"], row["n_rows"]) for row in rows} == REFUSED
+    assert {(row["source"], row["key"]) for row in rows} == {("interactions", "log.csv")}
 
 
-def test_refused_rows_are_kept_with_reason_key_and_what_was_seen(counted):
-    rows = of_kind(counted, "reject")
-    found = sorted((row["reason"], row["key"], row["detail"], row["dt"]) for row in rows)
-    malformed = [row for row in found if row[0] == "malformed_row"]
-    assert [row[:3] for row in malformed] == [row for row in REJECTS if row[0] == "malformed_row"]
-    assert [row for row in found if row not in malformed] == [row for row in REJECTS if len(row) == 4]
+def test_quality_says_what_each_day_held(spark, log):
+    count(spark, log)
+    rows = quality_table(log.workspace).read().to_pylist()
+    assert {(row["dt"], row["measure"], row["name"]): row["value"] for row in rows} == QUALITY
 
 
-def test_every_row_of_the_log_is_counted(counted):
-    totals = defaultdict(int)
-    for row in of_kind(counted, "stat"):
-        totals[row["key"]] += row["n_baskets"]
-    assert totals == {"events": len(LOG), "positive_events": 10, "users": 3, "baskets": 5}
+def test_no_user_id_stands_in_any_file_of_the_workspace(spark, log, capfd):
+    count(spark, log)
+    from pathlib import Path
 
-
-def test_no_user_id_stands_in_any_column(counted, log):
-    text = "\n".join(str(value) for row in counted for value in row.values())
+    written = [path.read_bytes() for path in Path(log.workspace).rglob("*") if path.is_file() and path.suffix != ".key"]
+    tables = [str(pair_table(log.workspace).read().to_pylist()), str(quality_table(log.workspace).read().to_pylist())]
+    tables.append(str(GrowingTable(log.workspace, "rejects", REJECTS, partition_by="source").read().to_pylist()))
+    text = b"\n".join(written).decode(errors="replace") + "".join(tables) + "".join(capfd.readouterr())
     assert "listener" not in text
     # Nor what anybody could make of an id without the key.
     for user in (ANA, BEN, CEM):
@@ -298,8 +171,78 @@ def test_no_user_id_stands_in_any_column(counted, log):
         assert str(int.from_bytes(bare, "big") >> 1) not in text
 
 
-def test_a_range_of_days_gives_the_counts_of_those_days(spark, log, catalog):
-    rows = count_log(spark, log, catalog, ["2025-03-30"]).collect()
-    first = {key: value for key, value in PAIRS.items() if key[0] == "2025-03-30"}
-    assert pair_totals(rows) == hashed(first, log)
-    assert {row["dt"] for row in rows if row["kind"] != "stat"} == {"2025-03-30"}
+def test_a_range_counts_its_days_only(spark, log):
+    rows = count(spark, log, "2025-03-30", "2025-03-30")
+    assert pairs_of(rows, log) == {key: value for key, value in PAIRS.items() if key[0] == "2025-03-30"}
+    assert {row["dt"] for row in rows} == {"2025-03-30"}
+    days = set(quality_table(log.workspace).read()["dt"].to_pylist())
+    assert days == {"2025-03-30"}
+
+
+def test_a_second_count_without_a_change_commits_nothing(spark, log):
+    count(spark, log)
+    before = pair_table(log.workspace).version()
+    count(spark, log)
+    assert pair_table(log.workspace).version() == before
+
+
+def test_other_settings_count_the_whole_log_anew_and_a_range_refuses_to_mix_them(spark, log):
+    count(spark, log)
+    other = log.model_copy(update={"pairs": log.pairs.model_copy(update={"max_basket_size": 2})})
+    with pytest.raises(HTCLError, match=r"settings that counts hang on have changed .* without --start and --end"):
+        count(spark, other, "2025-03-30", "2025-03-30")
+    pairs = pairs_of(count(spark, other), other)
+    assert ("2025-03-30", "copreference", "a", "d") not in pairs  # of three songs two are left
+    assert ("2025-03-30", "copreference", "a", "b") in pairs
+
+
+def test_too_many_refused_rows_fail_before_anything_is_committed(spark, log):
+    strict = log.model_copy(update={"interactions": log.interactions.model_copy(update={"max_reject_share": 0.05})})
+    with pytest.raises(HTCLError, match=r"interactions: 6 of 20 rejected .* duplicate_event 2"):
+        count(spark, strict)
+    assert not pair_table(log.workspace).exists()
+
+
+def test_a_log_without_a_positive_event_names_the_setting(spark, log):
+    other = log.interactions.model_copy(update={"positive": {"LIKE": next(iter(log.interactions.positive.values()))}})
+    with pytest.raises(HTCLError, match=r"none of 20 events is a positive response .*\(LIKE\); map your event types"):
+        count(spark, log.model_copy(update={"interactions": other}))
+
+
+def test_a_forgotten_user_counts_no_more(spark, log):
+    count(spark, log)
+    add_forgotten_user(log.workspace, hash_users(pa.array([ANA]), load_user_key(log.workspace))[0].as_py())
+    rows = count(spark, log, "2025-03-30", "2025-03-31")
+    assert all(ANA not in users for *_, users in pairs_of(rows, log).values())
+    assert ("2025-03-30", "copreference", "a", "b") not in pairs_of(rows, log)
+    rejects = GrowingTable(log.workspace, "rejects", REJECTS, partition_by="source").read()
+    assert pc.sum(rejects.filter(pc.equal(rejects["reason"], "forgotten_user"))["n_rows"]).as_py() == 6
+
+
+def test_heavy_users_are_bounded_by_the_percentile_of_their_day(spark, configured, tmp_path):
+    rows = defaultdict(list)
+    for user in range(20):
+        songs = 40 if user == 0 else 2
+        for song in range(songs):
+            rows["2025-03-31"].append(
+                {
+                    "ts": f"2025-03-31T10:{song:02}:00Z",
+                    "user_id": f"u{user}",
+                    "track_id": f"t{song}",
+                    "event_type": "like",
+                }
+            )
+    (tmp_path / "log.jsonl").write_text("\n".join(json.dumps(row) for row in rows["2025-03-31"]))
+
+    def counted(name, **pairs):
+        config = configured(
+            workspace=str(tmp_path / name), interactions={"path": str(tmp_path / "log.jsonl")}, pairs=pairs
+        )
+        found = [row for row in count(spark, config) if row["source"] == "item"]
+        funnel = quality_table(config.workspace).read().to_pylist()
+        heavy = [row["value"] for row in funnel if row["name"] == "heavy_user_days"]
+        return sum(row["n_baskets"] for row in found), heavy
+
+    assert counted("all") == (40 + 19 * 2, [])
+    assert counted("thinned", heavy_user_percentile=90) == (2 + 19 * 2, [1])
+    assert counted("dropped", heavy_user_percentile=90, heavy_users="drop") == (19 * 2, [1])

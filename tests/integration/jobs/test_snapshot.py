@@ -1,56 +1,85 @@
 """Daily counts to a snapshot: scores, thresholds, decay, window and split against values counted by hand."""
 
+from __future__ import annotations
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from pyspark.sql import functions as F
-from snapshot import MERGED_SKETCH, _cutoff, _distinct_users, _first_day, _score, take_snapshot
+from snapshot import _cutoff, _first_day, take_snapshot
 
-from htcl.config import PairsConfig
+from htcl.artifacts import ArtifactStore, Recipe
 from htcl.errors import HTCLError
 from htcl.pairs import KNOWN_FOLDER, PAIRS_FOLDER, POPULARITY_FOLDER
-from htcl.pairs.counting import SKETCH_SIZE, WEIGHT_ONE, estimate_users
-from htcl.schemas import PAIRS
+from htcl.pairs.counting import WEIGHT_ONE
+from htcl.pairs.store import bucket_name, pair_table
+from htcl.schemas import PAIR_COUNTS, PAIRS
 
 NEWEST = "2025-03-31"
-COUNTS = (
-    "dt string, anchor_id string, positive_id string, source string, n_baskets long, weight long, users array<long>"
-)
-ITEMS = "dt string, track_id string, n_baskets long, weight long"
 
 
-def pair(songs, n=1, *, dt=NEWEST, source="copreference", users=(1, 2), weight=None):
+def pair(songs, n=1, *, dt=NEWEST, source="copreference", users=(1, 2), weight=None, negative=0, shown=0):
     """A row of PAIR_COUNTS: two songs as two letters, the weight in baskets."""
-    return (dt, songs[0], songs[1], source, n, int((n if weight is None else weight) * WEIGHT_ONE), list(users))
+    weight = int((n if weight is None else weight) * WEIGHT_ONE)
+    return dict(
+        zip(PAIR_COUNTS.names, (dt, source, songs[0], songs[1], n, weight, negative, shown, list(users)), strict=True)
+    )
 
 
 def item(song, n, share=None, *, dt=NEWEST):
-    """A row of ITEM_COUNTS, the weight in baskets."""
-    return (dt, song, n, round((n / 2 if share is None else share) * WEIGHT_ONE))
+    """An item row, the weight in baskets."""
+    return pair(song * 2, n, dt=dt, source="item", users=(), weight=round((n / 2 if share is None else share), 9))
 
 
 @pytest.fixture(scope="module")
-def scored(spark):
-    """Rows of `_score`: (split, pair, source) -> row."""
+def snapshot(spark, configured, make_songs, tmp_path_factory):
+    """Write counts, take a snapshot of them; returns (folder of the artifact, figures)."""
 
-    def score(pairs, items, **section):
-        pairs = spark.createDataFrame([(split, *row) for split, row in pairs], f"split string, {COUNTS}")
-        items = spark.createDataFrame([(split, *row) for split, row in items], f"split string, {ITEMS}")
-        config = PairsConfig.model_validate({"min_users": 1, "min_lift": 0, **section})
-        rows = [row.asDict() for row in _score(pairs, items, config, NEWEST).collect()]
-        return {(row["split"], row["anchor_id"] + row["positive_id"], row["source"]): row for row in rows}
+    def take(rows, sides, *, artists=None, workspace=None, warm_test_share=0.25, turned=False, **section):
+        workspace = workspace or tmp_path_factory.mktemp("snapshot")
+        config = configured(
+            workspace=str(workspace),
+            pairs={"min_users": 1, "min_lift": 0, **section},
+            split={"warm_test_share": warm_test_share},
+            interactions={"max_reject_share": 1},
+        )
+        version = write(config.workspace, rows[::-1] if turned else rows)
+        inputs = make_songs(workspace, sides, artists)
+        recipe = Recipe("pairs", 0, {}, {})
+        store = ArtifactStore(config.workspace)
+        with store.create(recipe) as draft:
+            take_snapshot(spark, config, inputs, version, draft)
+        return store.fetch("pairs", recipe.key), store.manifest("pairs", recipe.key)["figures"]
 
-    return score
+    return take
 
 
-def copreference(rows):
-    return {songs: row for (_, songs, source), row in rows.items() if source == "copreference"}
+def write(workspace, rows):
+    """Commit rows of PAIR_COUNTS; returns the version."""
+    table = pair_table(workspace)
+    days = sorted({row["dt"] for row in rows})
+    parts = []
+    for day in days:
+        found = pa.Table.from_pylist([row for row in rows if row["dt"] == day], schema=PAIR_COUNTS)
+        parts.append(table.write(found, day, bucket_name(0, 1)))
+    return table.commit(parts, True)
 
 
-# Eight baskets: a in 4, b in 3, c in 6.
-SONGS = {"a": 4.0, "b": 3.0, "c": 6.0}
-SHARES = {"a": 2.0, "b": 1.5, "c": 4.5}
-TOGETHER = {"ab": 2.0, "ba": 2.0, "ac": 3.0, "bc": 1.0}
+def rows_of(folder, name):
+    rows = ds.dataset(folder / name, format="parquet").to_table().to_pylist()
+    return sorted(rows, key=lambda row: [str(value) for value in row.values()])
+
+
+def keyed(rows):
+    found = {(row["split"], row["anchor_id"] + row["positive_id"], row["source"]): row for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def trained(folder, source="copreference"):
+    """Training pairs of one source: two letters -> row."""
+    rows = keyed(rows_of(folder, PAIRS_FOLDER))
+    return {songs: row for (split, songs, found), row in rows.items() if (split, found) == ("train", source)}
 
 
 def cosine(n, n_a, n_b):
@@ -68,73 +97,131 @@ def bm25(n, n_a, n_b):
 
 
 FORMULAS = {"count": lambda n, n_a, n_b: n, "cosine": cosine, "npmi": npmi, "bm25": bm25}
+# Eight baskets: a in 4, b in 3, c in 6.
+SONGS = {"a": 4.0, "b": 3.0, "c": 6.0}
+SHARES = {"a": 2.0, "b": 1.5, "c": 4.5}
+TOGETHER = {"ab": 2.0, "ac": 3.0, "bc": 1.0}
+ALL_TRAIN = dict.fromkeys("abcdefgh", "train")
 
 
 @pytest.mark.parametrize("score", FORMULAS)
-def test_scores_are_their_formulas(scored, score):
-    pairs = [("train", pair(songs, int(n))) for songs, n in TOGETHER.items()]
-    items = [("train", item(song, int(n), SHARES[song])) for song, n in SONGS.items()]
-    # Another split has marginals of its own.
-    pairs.append(("validation", pair("ab", 1)))
-    items += [("validation", item(song, 50, 25)) for song in "ab"]
-    rows = scored(pairs, items, score=score)
-    expected = {songs: FORMULAS[score](n, SONGS[songs[0]], SONGS[songs[1]]) for songs, n in TOGETHER.items()}
-    found = {songs: row["score"] for (split, songs, _), row in rows.items() if split == "train"}
-    assert found == pytest.approx(expected, rel=1e-12)
+def test_scores_are_their_formulas(snapshot, score):
+    rows = [pair(songs, int(n)) for songs, n in TOGETHER.items()]
+    rows += [item(song, int(n), SHARES[song]) for song, n in SONGS.items()]
+    folder, _ = snapshot(rows, ALL_TRAIN, warm_test_share=0, score=score)
+    both = {**TOGETHER, **{songs[::-1]: n for songs, n in TOGETHER.items()}}
+    expected = {songs: FORMULAS[score](n, SONGS[songs[0]], SONGS[songs[1]]) for songs, n in both.items()}
+    assert {songs: row["score"] for songs, row in trained(folder).items()} == pytest.approx(expected, rel=1e-9)
 
 
-def test_npmi_of_a_pair_that_stands_in_every_basket_is_one(scored):
-    pairs, items = [], []
-    for split, size in (("train", 2), ("validation", 3), ("test_warm", 7)):
-        pairs.append((split, pair("ab", 4)))
-        share = 4 * round(WEIGHT_ONE / size) / WEIGHT_ONE
-        items += [(split, item(song, 4, share)) for song in "abcdefg"[:size]]
-    rows = scored(pairs, items, score="npmi")
-    assert [row["score"] for row in rows.values()] == pytest.approx([1, 1, 1], abs=1e-9)
+def test_npmi_of_a_pair_that_stands_in_every_basket_is_one(snapshot):
+    rows = [pair("ab", 4), item("a", 4, 2), item("b", 4, 2)]
+    folder, _ = snapshot(rows, ALL_TRAIN, warm_test_share=0, score="npmi")
+    assert [row["score"] for row in trained(folder).values()] == pytest.approx([1, 1], abs=1e-9)
 
 
-def test_a_trigger_song_without_a_basket_of_its_own_counts_as_often_as_the_pair(scored):
-    pairs = [("train", pair("ab", 2, source="triggered")), ("train", pair("ca", 6, source="triggered"))]
-    rows = scored(pairs, [("train", item("b", 8, 8)), ("train", item("a", 4, 4))], score="cosine")
-    assert rows["train", "ab", "triggered"]["score"] == pytest.approx(2 / np.sqrt(4 * 8))
+def test_a_trigger_song_without_a_basket_of_its_own_counts_as_often_as_the_pair(snapshot):
+    rows = [pair("ab", 2, source="triggered"), pair("ca", 6, source="triggered"), item("b", 8, 8), item("a", 4, 4)]
+    found = trained(snapshot(rows, ALL_TRAIN, warm_test_share=0, score="cosine")[0], "triggered")
+    assert found["ab"]["score"] == pytest.approx(2 / np.sqrt(4 * 8))
     # c stands in no basket and a in fewer than the pair: neither is less than the pair itself.
-    assert rows["train", "ca", "triggered"]["score"] == pytest.approx(6 / np.sqrt(6 * 6))
+    assert found["ca"]["score"] == pytest.approx(6 / np.sqrt(6 * 6))
 
 
-def test_copreference_needs_more_lift_than_asked_for_and_triggered_pairs_none(scored):
+def test_impressions_and_refusals_turn_triggered_pairs_into_rates(snapshot):
+    rows = [
+        pair("ab", 3, source="triggered", negative=1, shown=12),
+        pair("ac", 3, source="triggered", negative=1),
+        pair("ad", 3, source="triggered"),
+        pair("ae", 0, source="triggered", negative=2, shown=9, users=[]),
+        *(item(song, 8) for song in "abcd"),
+    ]
+    found = trained(snapshot(rows, ALL_TRAIN, warm_test_share=0, score="count")[0], "triggered")
+    assert {songs: (row["rate"], row["score"]) for songs, row in found.items()} == {
+        "ab": (0.25, 0.25),
+        "ac": (0.75, 0.75),
+        "ad": (None, 3),
+    }
+
+
+def test_copreference_needs_more_lift_than_asked_for_and_triggered_pairs_none(snapshot):
     # Four baskets: ab meets as often as chance has it, ac twice as often, cd half as often.
-    items = [("train", item(song, n, share)) for song, n, share in (("a", 2, 1), ("b", 2, 1), ("c", 2, 1), ("d", 4, 1))]
-    pairs = [pair("ab", 1), pair("ac", 2), pair("cd", 1)]
-    pairs += [pair("ab", 1, source="triggered"), pair("cd", 1, source="triggered")]
-    pairs = [("train", row) for row in pairs]
-    triggered = {("train", "ab", "triggered"), ("train", "cd", "triggered")}
-    for min_lift, kept in ((0.5, {"ab", "ac"}), (1, {"ac"})):
-        rows = scored(pairs, items, min_lift=min_lift)
-        assert set(rows) == triggered | {("train", songs, "copreference") for songs in kept}
+    rows = [item(song, n, share) for song, n, share in (("a", 2, 1), ("b", 2, 1), ("c", 2, 1), ("d", 4, 1))]
+    rows += [pair("ab", 1), pair("ac", 2), pair("cd", 1), pair("ab", 1, source="triggered")]
+    rows += [pair("cd", 1, source="triggered")]
+    for min_lift, kept in ((0.5, {"ab", "ba", "ac", "ca"}), (1, {"ac", "ca"})):
+        folder, _ = snapshot(rows, ALL_TRAIN, warm_test_share=0, min_lift=min_lift)
+        assert set(trained(folder)) == kept
+        assert set(trained(folder, "triggered")) == {"ab", "cd"}
 
 
-def test_pairs_of_too_few_users_are_dropped_and_days_share_users(scored):
-    pairs = [
+def test_pairs_of_too_few_users_are_dropped_and_days_share_users(snapshot):
+    rows = [
         pair("ab", users=[1, 2]),
         pair("ab", users=[2, 3], dt="2025-03-30"),
         pair("ac", users=[1, 2]),
         pair("ac", users=[1, 2], dt="2025-03-30"),
+        *(item(song, 4) for song in "abc"),
     ]
-    rows = scored([("train", row) for row in pairs], [("train", item(song, 4)) for song in "abc"], min_users=3)
-    assert {key: row["n_users"] for key, row in rows.items()} == {("train", "ab", "copreference"): 3}
+    found = trained(snapshot(rows, ALL_TRAIN, warm_test_share=0, min_users=3)[0])
+    assert {songs: row["n_users"] for songs, row in found.items()} == {"ab": 3, "ba": 3}
 
 
-def test_a_basket_counts_half_after_each_half_life(scored):
+def test_a_basket_counts_half_after_each_half_life(snapshot):
     days = {"2025-03-31": 1, "2025-03-29": 2, "2025-03-27": 4}  # after 0, 1 and 2 half-lives one basket each
-    pairs = [("train", pair("ab", n, dt=day, weight=n / 2)) for day, n in days.items()]
-    items = [("train", item(song, n, n / 2, dt=day)) for day, n in days.items() for song in "ab"]
-    items.append(("train", item("a", 8, 8, dt="2025-03-23")))  # four half-lives: half a basket
-    row = scored(pairs, items, half_life_days=2, score="cosine")["train", "ab", "copreference"]
-    assert (row["n"], row["weight"], row["n_a"], row["n_b"], row["baskets"]) == (3, 1.5, 3.5, 3, 3.5)
+    rows = [pair("ab", n, dt=day, weight=n / 2) for day, n in days.items()]
+    rows += [item(song, n, n / 2, dt=day) for day, n in days.items() for song in "ab"]
+    rows.append(item("a", 8, 8, dt="2025-03-23"))  # four half-lives: half a basket
+    row = trained(snapshot(rows, ALL_TRAIN, warm_test_share=0, half_life_days=2)[0])["ab"]
+    assert (row["weight"], row["last_dt"]) == (1.5, "2025-03-31")
     assert row["score"] == pytest.approx(3 / np.sqrt(3.5 * 3))
-    assert row["last_dt"] == "2025-03-31"
-    undecayed = scored(pairs, items, score="count")["train", "ab", "copreference"]
-    assert (undecayed["n"], undecayed["weight"], undecayed["n_a"], undecayed["baskets"]) == (7, 3.5, 15, 15)
+    plain = trained(snapshot(rows, ALL_TRAIN, warm_test_share=0, score="count")[0])["ab"]
+    assert (plain["score"], plain["weight"]) == (7, 3.5)
+
+
+def test_symmetric_sources_count_both_ways_and_others_one(snapshot):
+    rows = [pair("ab", 2, users=[1]), pair("ab", 1, source="triggered", users=[2])]
+    rows += [pair("ba", 3, source="triggered", users=[3]), *(item(song, 9) for song in "ab")]
+    one = {"warm_test_share": 0, "score": "count", "min_users": 1}
+    folder, _ = snapshot(rows, ALL_TRAIN, **one)
+    assert {songs: row["score"] for songs, row in trained(folder).items()} == {"ab": 2, "ba": 2}
+    assert {songs: row["score"] for songs, row in trained(folder, "triggered").items()} == {"ab": 1, "ba": 3}
+    folder, _ = snapshot(rows, ALL_TRAIN, symmetric_sources=["triggered"], **one)
+    assert {songs: row["score"] for songs, row in trained(folder).items()} == {"ab": 2}
+    both = {songs: (row["score"], row["n_users"]) for songs, row in trained(folder, "triggered").items()}
+    assert both == {"ab": (4, 2), "ba": (4, 2)}
+
+
+@pytest.mark.parametrize(
+    ("share", "top_k", "kept"),
+    [
+        (1.0, 4, {"ab", "ac", "ad", "ae"}),
+        (0.5, 4, {"ab", "ac", "af", "ag"}),
+        (0.25, 4, {"ab", "af", "ag", "ah"}),
+        (0.5, 50, {"ab", "ac", "ad", "af", "ag", "ah"}),
+        (0.25, 50, {"ab", "af", "ag", "ah"}),
+    ],
+)
+def test_an_artist_has_at_most_its_share_of_the_positives_of_its_songs(snapshot, share, top_k, kept):
+    # b to e are by the artist of a and better than f to h.
+    rows = [pair(f"a{song}", 20 - n) for n, song in enumerate("bcdefgh")] + [item(song, 30) for song in "abcdefgh"]
+    artists = {**dict.fromkeys("abcde", "one"), **dict.fromkeys("fg", "two")}
+    section = {"score": "count", "top_k": top_k, "max_artist_share": share}
+    folder, _ = snapshot(rows, ALL_TRAIN, artists=artists, warm_test_share=0, **section)
+    assert {songs for songs in trained(folder) if songs[0] == "a"} == kept
+
+
+def test_songs_that_the_shards_lack_are_counted_and_named(snapshot, tmp_path):
+    rows = [pair("ab", 4), pair("az", 4), *(item(song, 4) for song in "ab"), item("z", 2)]
+    folder, figures = snapshot(rows, {"a": "train", "b": "train"}, workspace=tmp_path, warm_test_share=0)
+    assert set(trained(folder)) == {"ab", "ba"}
+    assert figures["unknown_songs"] == 1
+    from htcl.schemas import REJECTS
+    from htcl.tables import GrowingTable
+
+    (row,) = GrowingTable(str(tmp_path), "rejects", REJECTS, partition_by="source").read().to_pylist()
+    assert (row["source"], row["key"], row["reason"]) == ("pairs", "z", "unknown_track")
+    assert row["detail"].startswith("in 2 baskets, newest 2025-03-31")
 
 
 @pytest.mark.parametrize(
@@ -165,23 +252,6 @@ TEN = [(f"2025-03-{day:02}", 10) for day in range(1, 11)]
 )
 def test_whole_days_up_to_the_share_are_kept_for_the_warm_test(days, first, share, cutoff):
     assert _cutoff(days, first, share) == cutoff
-
-
-def test_the_merged_sketch_estimates_as_the_kernel_does(spark):
-    rng = np.random.default_rng(3)
-    rows, expected = [], {}
-    for n in (1, 3, SKETCH_SIZE - 1, SKETCH_SIZE, SKETCH_SIZE + 1, 500, 20_000):
-        users = rng.choice(2**63 - 1, n) if n > 1 else np.array([2**63 - 1])
-        parts = [users[: n // 2 + 1], users[n // 3 :]]  # some users on both days
-        rows += [(n, sorted(set(part.tolist()))[:SKETCH_SIZE]) for part in parts]
-        least = sorted(users.tolist())[:SKETCH_SIZE]
-        expected[n] = (least, estimate_users(len(least), least[-1]))
-    merged = (
-        spark.createDataFrame(rows, "n long, users array<long>").groupBy("n").agg(F.expr(MERGED_SKETCH).alias("users"))
-    )
-    found = merged.withColumn("n_users", _distinct_users()).collect()
-    assert {row["n"]: (row["users"], row["n_users"]) for row in found} == expected
-    assert expected[SKETCH_SIZE - 1][1] == SKETCH_SIZE - 1 and expected[500][1] != SKETCH_SIZE
 
 
 # A world of two days of training and a last one, which holds a quarter of the baskets of songs. Songs a to f may be
@@ -245,37 +315,13 @@ SNAPSHOT = {
 
 
 @pytest.fixture(scope="module")
-def snapshot(spark, configured):
-    """Take a snapshot of the world into a folder; returns its figures."""
-
-    def take(folder, *, turned=False, warm_test_share=0.25, **section):
-        folder.mkdir()
-        step = -1 if turned else 1
-        pairs = spark.createDataFrame(PAIR_ROWS[::step], COUNTS).repartition(3 if turned else 1)
-        items = spark.createDataFrame(ITEM_ROWS[::step], ITEMS).repartition(3 if turned else 1)
-        catalog = spark.createDataFrame(list(SIDES.items())[::step], "track_id string, split string")
-        section = {"min_users": 2, "min_lift": 0, "score": "count", "top_k": 2, **section}
-        config = configured(pairs=section, split={"warm_test_share": warm_test_share})
-        return take_snapshot(config, pairs, items, catalog, folder)
-
-    return take
+def taken(snapshot):
+    return world_snapshot(snapshot)
 
 
-def rows_of(folder, name):
-    rows = ds.dataset(folder / name, format="parquet").to_table().to_pylist()
-    return sorted(rows, key=lambda row: [str(value) for value in row.values()])
-
-
-def keyed(rows):
-    found = {(row["split"], row["anchor_id"] + row["positive_id"], row["source"]): row for row in rows}
-    assert len(found) == len(rows)
-    return found
-
-
-@pytest.fixture(scope="module")
-def taken(snapshot, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("taken") / "snapshot"
-    return folder, snapshot(folder)
+def world_snapshot(snapshot, **section):
+    rows = PAIR_ROWS + ITEM_ROWS
+    return snapshot(rows, SIDES, **{"min_users": 2, "score": "count", "top_k": 2, **section})
 
 
 def test_every_pair_is_on_its_side_of_the_split(taken):
@@ -319,6 +365,7 @@ def test_rows_add_up_the_days_of_their_split(taken):
         "source": "copreference",
         "n_users": 3,
         "weight": 3.5,
+        "rate": None,
         "score": 5.0,
         "last_dt": SECOND,
         "split": "train",
@@ -341,38 +388,40 @@ def test_popularity_counts_training_songs_before_the_cut_off(taken):
 
 def test_figures_count_pairs_by_split_and_source(taken):
     splits, sources = [split for split, _, _ in SNAPSHOT], [source for _, _, source in SNAPSHOT]
-    both_ways = {frozenset(row[1:3]) for row in PAIR_ROWS if row[3] == "copreference"}
-    assert taken[1] == {
+    enough = {(row["source"], row["anchor_id"], row["positive_id"]) for row in PAIR_ROWS} - {("copreference", "a", "f")}
+    expected = {
         "newest_day": LAST,
         "cutoff_day": CUTOFF,
-        "pairs_counted": 2 * len(both_ways) + len([row for row in PAIR_ROWS if row[3] == "triggered"]),
+        "pairs_counted": len(enough),
         "pairs": len(SNAPSHOT),
         "pairs_by_split": {split: splits.count(split) for split in set(splits)},
         "pairs_by_source": {source: sources.count(source) for source in set(sources)},
+        "positives_per_anchor": {"min": 1, "median": 2, "p90": 3, "max": 3},
+        "unknown_songs": 0,
     }
+    assert {name: taken[1][name] for name in expected} == expected
+    assert 0 < taken[1]["popularity_gini"] < 1
 
 
-def test_a_second_run_gives_equal_rows_whatever_the_order_of_the_counts(snapshot, taken, tmp_path):
-    assert snapshot(tmp_path / "again", turned=True) == taken[1]
+def test_a_second_run_gives_equal_rows_whatever_the_order_of_the_counts(snapshot, taken):
+    folder, figures = world_snapshot(snapshot, turned=True)
+    assert figures == taken[1]
     for name in (PAIRS_FOLDER, KNOWN_FOLDER, POPULARITY_FOLDER):
-        assert rows_of(tmp_path / "again", name) == rows_of(taken[0], name)
+        assert rows_of(folder, name) == rows_of(taken[0], name)
 
 
-def test_days_before_the_window_do_not_count(snapshot, tmp_path):
-    figures = snapshot(tmp_path / "s", window_days=8, warm_test_share=0.5)  # from the second day on
+def test_days_before_the_window_do_not_count(snapshot):
+    folder, figures = world_snapshot(snapshot, window_days=8, warm_test_share=0.5)  # from the second day on
     assert (figures["newest_day"], figures["cutoff_day"]) == (LAST, CUTOFF)
-    keys = keyed(rows_of(tmp_path / "s", PAIRS_FOLDER))
+    keys = keyed(rows_of(folder, PAIRS_FOLDER))
     assert {songs for split, songs, _ in keys if split == "train"} == {"ab", "ba", "ad", "da", "ea"}
     assert (keys["train", "ab", "copreference"]["score"], keys["train", "ab", "copreference"]["n_users"]) == (2, 2)
     # Nobody trained on b and c in the window, so they are warm test pairs now.
     assert {("test_warm", "bc", "copreference"), ("test_warm", "cb", "triggered")} <= set(keys)
-    heard = {row["track_id"]: row["n_baskets"] for row in rows_of(tmp_path / "s", POPULARITY_FOLDER)}
+    heard = {row["track_id"]: row["n_baskets"] for row in rows_of(folder, POPULARITY_FOLDER)}
     assert heard == dict.fromkeys("abde", 2)
 
 
-def test_no_training_pair_with_enough_users_names_the_setting(snapshot, tmp_path):
-    with pytest.raises(
-        HTCLError,
-        match=r"none of \d+ counted pairs has 4 users and a lift above [\d.]+ in training; lower pairs.min_users",
-    ):
-        snapshot(tmp_path / "s", min_users=4)
+def test_no_training_pair_with_enough_users_names_the_setting(snapshot):
+    with pytest.raises(HTCLError, match=r"none of \d+ pairs with 4 users has songs .* lower pairs.min_users"):
+        world_snapshot(snapshot, min_users=4)
