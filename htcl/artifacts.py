@@ -166,9 +166,10 @@ class ArtifactStore:
 def _drop_strays(aside: Path, draft: Draft) -> None:
     """Delete what tasks wrote that did not finish, where they wrote into the local folder."""
     told = {part.path for part in draft.parts}
-    for path in aside.rglob("part-*.parquet"):
-        if str(path.relative_to(aside)) not in told:
-            path.unlink()
+    for folder in {(aside / path).parent for path in told}:
+        for path in folder.glob("part-*.parquet"):
+            if str(path.relative_to(aside)) not in told:
+                path.unlink()
 
 
 def _publish(aside: Path, target: str, names: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -20,13 +20,24 @@ from htcl.pairs.blocks import unpack
 from htcl.pairs.figures import FUNNEL, SEEN, added_funnel, added_seen
 from htcl.pairs.judging import Rules
 from htcl.pairs.log_index import LogFile
-from htcl.pairs.tasks import FUNNEL_BLOCK, SEEN_BLOCK, Job, count_part, days_of, merge_bucket, part_activity, read_units
+from htcl.pairs.tasks import (
+    FUNNEL_BLOCK,
+    SEEN_BLOCK,
+    Job,
+    count_part,
+    days_of,
+    merge_buckets,
+    part_activity,
+    read_units,
+)
 from htcl.pairs.units import units_of
 from htcl.parts import Part
 from htcl.users import forgotten_users, load_user_key
 
 LOGGER = get_logger("pairs")
 READ_TASKS_A_CORE = 4
+PART_BYTES = 32 << 20
+"""Of the log that one task counts: about 2 M events as Parquet. Smaller tasks cost more to start than they do."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +74,14 @@ def count_files(spark: SparkSession, job: Job, files: list[LogFile]) -> Counted:
         HTCLError: a file cannot be read.
     """
     started, buckets = time.monotonic(), job.pairs.buckets
+    job = replace(job, parts=_parts(spark, files))
     with stage_progress(spark, LOGGER, "count"):
-        events = _units(spark, job, files).mapPartitions(lambda units: read_units(units, job)).partitionBy(buckets)
+        events = _units(spark, job, files).mapPartitions(lambda units: read_units(units, job)).partitionBy(job.parts)
         limits = _limits(events, job)
-        counts = events.mapPartitions(lambda records: count_part(records, job, limits)).partitionBy(buckets)
-        found = counts.mapPartitionsWithIndex(lambda number, records: merge_bucket(number, records, job)).collect()
+        counts = events.mapPartitions(lambda records: count_part(records, job, limits))
+        # A task merges several buckets where there are few parts: a day alone is no work for many tasks.
+        merged = counts.partitionBy(min(buckets, job.parts)).mapPartitions(lambda records: merge_buckets(records, job))
+        found = merged.collect()
     parts = [part for part in found if isinstance(part, Part)]
     blocks = [item for item in found if not isinstance(item, Part)]
     seen = unpack(block for kind, block in blocks if kind == SEEN_BLOCK)
@@ -87,6 +101,11 @@ def look_at_days(spark: SparkSession, job: Job, files: list[LogFile]) -> list[Lo
         for number, found in _units(spark, job, files).mapPartitions(lambda units: days_of(units, job)).collect():
             days.setdefault(number, set()).update(found)
     return [LogFile(file.path, file.tag, frozenset(days.get(n, ()))) for n, file in enumerate(files)]
+
+
+def _parts(spark: SparkSession, files: list[LogFile]) -> int:
+    """Parts of the users: as many as keep every core busy, none larger than a task should be."""
+    return max(spark.sparkContext.defaultParallelism, -(-sum(file.size for file in files) // PART_BYTES))
 
 
 def _units(spark: SparkSession, job: Job, files: list[LogFile]) -> RDD[Any]:

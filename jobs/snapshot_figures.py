@@ -57,16 +57,8 @@ def _undated(workspace: str) -> dict[str, int]:
     return {row["reason"]: row["n_rows_sum"] for row in added}
 
 
-def song_figures(config: PipelineConfig, sums: DataFrame, pairs: DataFrame, songs: DataFrame) -> dict[str, Any]:
-    """Pairs per split and source, positives per anchor, how unequal songs are, and songs that the catalog lacks.
-
-    Raises:
-        HTCLError: when too large a share of what was heard is of songs that have no audio in the shards.
-    """
-    items = sums.where("source = 'item' and period = 'all'").select(
-        F.col("anchor_id").alias("track_id"), "n_baskets", "last_dt"
-    )
-    known = items.join(songs.select("track_id"), "track_id", "left_semi").groupBy("n_baskets").count()
+def pair_figures(pairs: DataFrame) -> dict[str, Any]:
+    """Pairs per split and source, and positives per anchor."""
     train = pairs.where("split = 'train'")
     by = pairs.groupBy("split", "source").count().collect()
     return {
@@ -74,10 +66,47 @@ def song_figures(config: PipelineConfig, sums: DataFrame, pairs: DataFrame, song
         "pairs_by_split": _added(by, "split"),
         "pairs_by_source": _added(by, "source"),
         "positives_per_anchor": _quantiles(*_histogram(_degrees(train, "anchor_id"))),
-        "popularity_gini": _rounded(gini(*_histogram(known))),
         "positive_gini": _rounded(gini(*_histogram(_degrees(train, "positive_id")))),
-        "unknown_songs": _unknown(config, items, songs),
     }
+
+
+def song_figures(config: PipelineConfig, songs: DataFrame) -> dict[str, Any]:
+    """How unequally songs are heard, and songs of the log that have no audio in the shards, which become rejects.
+
+    Args:
+        config: reads `interactions.max_reject_share`.
+        songs: from `scoring.window_songs`.
+
+    Raises:
+        HTCLError: when too large a share of what was heard is of songs that have no audio in the shards.
+    """
+    heard = songs.where("baskets_all is not null").withColumn("known", F.col("split").isNotNull())
+    counts = heard.groupBy("known", "baskets_all").count().collect()
+    known = [(row["baskets_all"], row["count"]) for row in counts if row["known"]]
+    strange = [(row["baskets_all"], row["count"]) for row in counts if not row["known"]]
+    rows = _unknown(heard) if strange else []
+    replace_rejects(config.workspace, "pairs", rows)
+    refused, total = _product(strange), _product(known) + _product(strange)
+    check_reject_share({"unknown_track": refused}, total, config.interactions.max_reject_share, "interactions")
+    return {"popularity_gini": _rounded(gini(*_columns(known))), "unknown_songs": sum(n for _, n in strange)}
+
+
+def _unknown(heard: DataFrame) -> list[dict[str, Any]]:
+    """The most heard of the songs that the shards lack, as rejects."""
+    listed = heard.where("not known").orderBy(F.desc("baskets_all"), "track_id").limit(UNKNOWN_LISTED).collect()
+    return [
+        {
+            "key": row["track_id"],
+            "reason": "unknown_track",
+            "detail": f"in {row['baskets_all']} baskets, newest {row['last_dt']}; no such song in the shards",
+            "dt": row["last_dt"],
+        }
+        for row in listed
+    ]
+
+
+def _product(histogram: list[tuple[int, int]]) -> int:
+    return sum(value * n for value, n in histogram)
 
 
 def _degrees(pairs: DataFrame, song: str) -> DataFrame:
@@ -86,29 +115,13 @@ def _degrees(pairs: DataFrame, song: str) -> DataFrame:
 
 
 def _histogram(values: DataFrame) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    return _columns([(row[0], row[1]) for row in values.collect()])
+
+
+def _columns(histogram: list[tuple[int, int]]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Distinct values, ascending, and how often each occurs."""
-    rows = sorted((row[0], row[1]) for row in values.collect())
-    columns = np.array(rows, dtype=np.float64).reshape(-1, 2)
+    columns = np.array(sorted(histogram), dtype=np.float64).reshape(-1, 2)
     return columns[:, 0], columns[:, 1]
-
-
-def _unknown(config: PipelineConfig, items: DataFrame, songs: DataFrame) -> int:
-    strange = items.join(songs.select("track_id"), "track_id", "left_anti")
-    found, heard = strange.agg(F.count("track_id"), F.coalesce(F.sum("n_baskets"), F.lit(0))).collect()[0]
-    listed = strange.orderBy(F.desc("n_baskets"), "track_id").limit(UNKNOWN_LISTED).collect() if found else []
-    rows = [
-        {
-            "key": row["track_id"],
-            "reason": "unknown_track",
-            "detail": f"in {row['n_baskets']} baskets, newest {row['last_dt']}; no such song in the shards",
-            "dt": row["last_dt"],
-        }
-        for row in listed
-    ]
-    replace_rejects(config.workspace, "pairs", rows)
-    total = items.agg(F.sum("n_baskets")).collect()[0][0] or 0
-    check_reject_share({"unknown_track": heard}, total, config.interactions.max_reject_share, "interactions")
-    return int(found)
 
 
 def _added(rows: list[Row], name: str) -> dict[str, int]:

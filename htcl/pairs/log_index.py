@@ -41,6 +41,11 @@ class LogFile:
     tag: str
     days: frozenset[int] | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return int(self.tag.partition(" ")[0])
+
 
 def counting_settings(config: PipelineConfig) -> str:
     """Fingerprint of the settings that counts hang on."""

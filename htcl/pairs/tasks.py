@@ -60,12 +60,14 @@ class Job:
         format: of the log's files.
         rules: how rows are judged.
         days: days since 1970 that are counted; None for all.
+        parts: of the users, each counted by one task.
     """
 
     config: PipelineConfig
     format: str
     rules: Rules
     days: frozenset[int] | None
+    parts: int = 1
 
     @property
     def pairs(self) -> PairsConfig:
@@ -107,7 +109,7 @@ def read_units(units: Iterator[Unit], job: Job) -> Iterator[Record]:
             if sum(map(len, held)) >= FLUSH_ROWS:
                 yield from _to_parts(held, job)
                 held = []
-        yield unit.file % job.pairs.buckets, (SEEN_BLOCK, pack(pa.concat_tables(seen, promote_options="none")))
+        yield unit.file % job.parts, (SEEN_BLOCK, pack(pa.concat_tables(seen, promote_options="none")))
     if held:
         yield from _to_parts(held, job)
 
@@ -118,8 +120,8 @@ def _to_parts(held: list[pa.Table], job: Job) -> Iterator[Record]:
     day = np.asarray(rows["ts"], dtype=np.int64) // MICROSECONDS_A_DAY
     if job.pairs.lookback_days:
         day = np.zeros_like(day)
-    part = (mixed(user, day) % np.uint64(job.pairs.buckets)).astype(np.int64)
-    for number, block in shared_out(rows, part, job.pairs.buckets):
+    part = (mixed(user, day) % np.uint64(job.parts)).astype(np.int64)
+    for number, block in shared_out(rows, part, job.parts):
         yield number, (EVENTS_BLOCK, block)
 
 
@@ -166,16 +168,20 @@ def part_activity(records: Iterable[Record], job: Job) -> Iterator[Histogram]:
         yield activity(distinct_events(rows).events)
 
 
-def merge_bucket(bucket: int, records: Iterable[Record], job: Job) -> Iterator[Part | tuple[str, bytes]]:
-    """Add up the counts of one bucket and write them, a file for each day; figures are passed on added up."""
-    counts, passed = _sorted_out(records, COUNTS_BLOCK)
+def merge_buckets(records: Iterable[Record], job: Job) -> Iterator[Part | tuple[str, bytes]]:
+    """Add up the counts of some buckets and write them, a file for each day; figures are passed on added up."""
+    counts: dict[int, list[bytes]] = {}
+    passed: dict[str, list[bytes]] = {}
+    for bucket, (kind, block) in records:
+        (counts.setdefault(bucket, []) if kind == COUNTS_BLOCK else passed.setdefault(kind, [])).append(block)
     for kind, add in ((SEEN_BLOCK, added_seen), (FUNNEL_BLOCK, added_funnel)):
-        rows = unpack(block for _, (found, block) in passed if found == kind)
+        rows = unpack(passed.get(kind, []))
         if rows is not None:
             yield kind, pack(add([rows]))
-    partial = unpack(counts)
-    if partial is not None:
-        yield from _written(bucket, partial, job)
+    for bucket in sorted(counts):
+        partial = unpack(counts.pop(bucket))
+        if partial is not None:
+            yield from _written(bucket, partial, job)
 
 
 def _sorted_out(records: Iterable[Record], kind: str) -> tuple[list[bytes], list[Record]]:

@@ -51,12 +51,11 @@ def units_of(section: InteractionsConfig, format_: str, files: list[LogFile]) ->
         format_: of its files.
         files: what is read; a file's number is its place here.
     """
-    sizes = [int(file.tag.partition(" ")[0]) for file in files]
     units: list[tuple[int, Unit]] = []
-    for number, (file, size) in enumerate(zip(files, sizes, strict=True)):
+    for number, file in enumerate(files):
         uri = file_uri(section, file.path)
-        pieces = _row_groups(uri, size) if format_ == "parquet" and size > UNIT_BYTES else [None]
-        units += [(size // len(pieces), Unit(number, uri, piece)) for piece in pieces]
+        pieces = _row_groups(uri, file.size) if format_ == "parquet" and file.size > UNIT_BYTES else [None]
+        units += [(file.size // len(pieces), Unit(number, uri, piece)) for piece in pieces]
     return [unit for _, unit in sorted(units, key=lambda found: -found[0])]
 
 

@@ -17,7 +17,7 @@ from htcl.pairs.counting import FIGURES, ITEM, SOURCES, WEIGHT_ONE, Counts, add_
 from htcl.pairs.quality import day_number, iso_day
 from htcl.pairs.sketches import count_users, merge_sketches
 from htcl.pairs.sorting import Int64, run_starts, sort_order
-from htcl.pairs.store import in_bucket, pair_table
+from htcl.pairs.store import pair_table
 from htcl.parts import Part
 
 ALL, BEFORE, AFTER = "all", "before", "after"
@@ -47,7 +47,6 @@ class Window:
 
     Attributes:
         workspace: where the counts lie.
-        version: of the table.
         first: first day.
         newest: newest day; decay counts from it.
         cutoff: first day that is kept for warm test pairs.
@@ -57,7 +56,6 @@ class Window:
     """
 
     workspace: str
-    version: int
     first: str
     newest: str
     cutoff: str
@@ -65,15 +63,18 @@ class Window:
     min_users: int
     symmetric: tuple[str, ...]
 
-    def parts(self) -> list[Part]:
-        """Files of the window."""
-        parts = pair_table(self.workspace).parts(self.version)
+    def inside(self, parts: Iterable[Part]) -> list[Part]:
+        """The files of its days."""
         return [part for part in parts if self.first <= str(part.partition) <= self.newest]
 
 
-def sum_bucket(window: Window, bucket: int, buckets: int) -> pa.Table:
-    """Rows of SUMS of one bucket; pairs of too few users are left out."""
-    parts = [part for part in window.parts() if in_bucket(part, bucket, buckets)]
+def sum_bucket(window: Window, parts: Sequence[Part]) -> pa.Table:
+    """Rows of SUMS of one bucket; pairs of too few users are left out.
+
+    Args:
+        window: what is summed.
+        parts: the bucket's files, all of days of the window.
+    """
     if not parts:
         return SUMS.empty_table()
     counts, songs = _read(window, parts)
@@ -85,7 +86,7 @@ def sum_bucket(window: Window, bucket: int, buckets: int) -> pa.Table:
     return pa.concat_tables([every, *split])
 
 
-def _read(window: Window, parts: list[Part]) -> tuple[Counts, pa.Array]:
+def _read(window: Window, parts: Sequence[Part]) -> tuple[Counts, pa.Array]:
     """Rows of all files, their songs coded."""
     table = pair_table(window.workspace)
     fs, root = storage.filesystem(table.uri)

@@ -47,7 +47,7 @@ def publish(project, step):
         ("split.seed=1", ALL),
         ("pairs.top_k=3", {"pairs", *FROM_STAGE2}),
         ("interactions.timezone=CET", {"pairs", *FROM_STAGE2}),
-        ("audio.n_mels=64", {"shards", *FROM_STAGE1}),
+        ("audio.n_mels=64", {"shards", "pairs", *FROM_STAGE1}),
         ("stage1.dropout=0.2", FROM_STAGE1),
         ("training.precision=bf16", FROM_STAGE1),
         ("stage1.epochs=3", FROM_STAGE1),
@@ -101,8 +101,8 @@ def test_moving_the_inputs_or_the_workspace_changes_no_key(project):
     [
         ("catalog.jsonl", ALL),
         ("log/2025-01-02.jsonl", {"pairs", *FROM_STAGE2}),
-        ("audio/b.wav", {"shards", *FROM_STAGE1}),
-        ("audio/a.wav", {"shards", *FROM_STAGE1}),
+        ("audio/b.wav", {"shards", "pairs", *FROM_STAGE1}),
+        ("audio/a.wav", {"shards", "pairs", *FROM_STAGE1}),
     ],
 )
 def test_a_new_or_changed_input_changes_exactly_the_keys_downstream_of_it(project, path, names):

@@ -52,17 +52,22 @@ def commit(workspace, rows, buckets, replace=True):
     return table.commit(parts, replace)
 
 
-def window(workspace, version=0, **how):
+def window(workspace, **how):
     settled = {"first": day(0), "newest": day(9), "cutoff": day(8), "half_life_days": None, "min_users": 1}
-    return Window(str(workspace), version, **{**settled, "symmetric": (), **how})
+    return Window(str(workspace), **{**settled, "symmetric": (), **how})
 
 
-def summed(found, buckets=None):
+def files_of(found, version=None):
+    return found.inside(pair_table(found.workspace).parts(version))
+
+
+def summed(found, buckets=None, version=None):
     """(period, source, anchor, positive) -> (baskets, decayed baskets, weight, negative, shown, users, newest day)."""
-    buckets = buckets or fewest_buckets(found.parts())
+    parts = files_of(found, version)
+    buckets = buckets or fewest_buckets(parts)
     sums = {}
     for bucket in range(buckets):
-        rows = sum_bucket(found, bucket, buckets)
+        rows = sum_bucket(found, [part for part in parts if in_bucket(part, bucket, buckets)])
         assert rows.schema == SUMS
         for row in rows.to_pylist():
             key = tuple(row[name] for name in SUMS.names[:4])
@@ -108,7 +113,7 @@ def test_days_outside_the_window_are_not_read(tmp_path):
     commit(tmp_path, rows, 2)
     found = summed(window(tmp_path, first=day(1), newest=day(3)))
     assert found["all", "item", "a", "a"][0] == 1110
-    assert {part.partition for part in window(tmp_path, first=day(1), newest=day(3)).parts()} == {
+    assert {part.partition for part in files_of(window(tmp_path, first=day(1), newest=day(3)))} == {
         day(1),
         day(2),
         day(3),
@@ -181,11 +186,11 @@ def test_sums_are_the_same_in_whichever_files_the_days_lie(tmp_path_factory, row
     commit(folders[1], [row for row in rows if row["dt"] not in late], 16)
     version = commit(folders[1], [row for row in rows if row["dt"] in late], 4, replace=sorted(late))
     how = {"half_life_days": half_life_days, "symmetric": symmetric}
-    one, mixed = window(folders[0], **how), window(folders[1], version, **how)
+    one, mixed = window(folders[0], **how), window(folders[1], **how)
     expected = summed(one)
     assert summed(mixed) == summed(mixed, 1) == expected
-    totals = day_totals(str(folders[1]), mixed.parts())
-    assert totals == day_totals(str(folders[0]), one.parts())
+    totals = day_totals(str(folders[1]), files_of(mixed))
+    assert totals == day_totals(str(folders[0]), files_of(one))
     heard = defaultdict(int)
     for row in rows:
         heard[row["dt"]] += row["n_baskets"] * (row["source"] == "item")
@@ -231,14 +236,16 @@ def test_sums_equal_a_slow_reference(tmp_path_factory, rows, min_users):
 def test_an_earlier_version_gives_its_own_sums(tmp_path):
     before = commit(tmp_path, [count(1, "item", "a", "a", 1)], 4)
     after = commit(tmp_path, [count(1, "item", "a", "a", 5)], 4, replace=[day(1)])
-    assert [summed(window(tmp_path, version))["all", "item", "a", "a"][0] for version in (before, after)] == [1, 5]
+    assert [summed(window(tmp_path), version=v)["all", "item", "a", "a"][0] for v in (before, after)] == [1, 5]
 
 
 def test_a_bucket_without_files_has_no_sums(tmp_path):
     row = count(1, "item", "a", "a")
     commit(tmp_path, [row], 4)
-    sizes = [sum_bucket(window(tmp_path), bucket, 4).num_rows for bucket in range(4)]
-    assert sizes[bucket_of(row, 4)] == 2 and sum(sizes) == 2
+    parts = files_of(window(tmp_path))
+    assert [in_bucket(part, bucket_of(row, 4), 4) for part in parts] == [True]
+    assert sum_bucket(window(tmp_path), parts).num_rows == 2
+    assert sum_bucket(window(tmp_path), []).num_rows == 0
 
 
 def test_a_file_lies_in_one_bucket_of_however_few(tmp_path):

@@ -9,7 +9,7 @@ MANIFESTS = {
         "figures": {
             "events": 1000,
             "positive_events": 700,
-            "users": 40,
+            "user_days": 40,
             "baskets": 120,
             "pairs_counted": 300,
             "pairs": 90,
@@ -45,7 +45,7 @@ def test_counts_go_down_from_the_input_to_what_is_searched():
         ("songs", "embedded and indexed", 48),
     ]
     assert [row.label for row in rows if row.rejected] == [r.label for r in rows if r.label.startswith("rejected")]
-    assert FunnelRow("baskets", "baskets", 120, note="of 40 users") in rows
+    assert FunnelRow("baskets", "baskets", 120, note="on 40 days of listeners") in rows
 
 
 def test_rejects_are_counted_by_source_and_reason_with_an_example(tmp_path):
