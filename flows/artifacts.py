@@ -11,10 +11,12 @@ from htcl.pairs.quality import read_quality
 
 
 def show_log_quality(workspace: str, key: str) -> None:
-    """The data quality of a pairs artifact: a table by day, and what is unusual about the newest one."""
+    """The data quality of a pairs artifact: tables by day and of the pairs, and what is unusual today."""
     store = ArtifactStore(workspace)
     figures = store.manifest("pairs", key)["figures"]
-    create_table_artifact(read_quality(store.fetch("pairs", key)), key="log-quality", description=_summary(figures))
+    by_day, whole = read_quality(store.fetch("pairs", key))
+    create_table_artifact(by_day, key="log-quality", description=_summary(figures))
+    create_table_artifact(whole, key="pair-quality", description="Positives per anchor, and how unequal songs are")
     unusual = figures["unusual"]
     lines = [f"- {sentence}" for sentence in unusual] or ["The newest day is as usual."]
     create_markdown_artifact("\n".join(lines), key="log-unusual", description=f"Log up to {figures['newest_day']}")

@@ -9,7 +9,7 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -143,6 +143,28 @@ def similar(
 
 
 @app.command()
+def forget(
+    user: Annotated[str, typer.Argument(help="user id as the log has it; - reads it from standard input")],
+    config: ConfigOption = None,
+    override: SetOption = [],  # noqa: B006
+) -> None:
+    """Forget a user: count the days that hold them again without them, and delete what old versions of tables hold.
+
+    Counted days whose log is gone are dropped whole. No other run may count meanwhile.
+    """
+    from htcl.users import forget_user
+
+    path = _default_config_path(config)
+    loaded = load_config(path, override)
+    forget_user(loaded.workspace, sys.stdin.read().strip() if user == "-" else user)
+    _run_flow("flows.forget", path, override)
+    typer.echo(
+        "Events of this user are passed over from now on, but the log still holds them: delete them there. Pairs and "
+        f"models made before stand as they are; `htcl run {path}` makes new ones."
+    )
+
+
+@app.command()
 def import_reference(
     checkpoint: Annotated[Path, typer.Argument(help="published checkpoint of stage 1 or 2", metavar="FILE.pth")],
     folder: Annotated[Path, typer.Argument(help="new model folder", metavar="OUT")],
@@ -178,32 +200,46 @@ def export_reference(
 
 
 def _run(path: Path, overrides: list[str]) -> None:
-    """Start the flow as a process of its own and show what came out."""
+    """Run the whole pipeline and show what came out."""
     from htcl.plan import raw_inputs
+
+    config = load_config(path, overrides)
+    raw_inputs(config)  # what is not there ends here, before anything starts
+    started = time.monotonic()
+    keys = _run_flow("flows.full_pipeline", path, overrides)
+    from htcl.show import show_outcome  # brings torch, which the start need not wait for
+
+    show_outcome(config, keys, time.monotonic() - started)
+
+
+def _run_flow(module: str, path: Path, overrides: list[str]) -> Any:
+    """Run a flow as a process of its own, its lines shown.
+
+    Returns:
+        What the flow returns.
+
+    Raises:
+        HTCLError: with the sentence of the flow that failed.
+    """
     from htcl.processes import OUTER_GRACE_SECONDS, run_process
     from htcl.training.agent import STOP_SECONDS
 
     # A plain SIGTERM would end this process alone; as an exception it ends the flow's processes too.
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda number, _: sys.exit(128 + number))
-    config = load_config(path, overrides)
-    raw_inputs(config)  # what is not there ends here, before anything starts
-    started = time.monotonic()
-    command = [sys.executable, "-m", "flows.full_pipeline", str(path.resolve()), *overrides]
+    grace_seconds = load_config(path, overrides).training.grace_seconds + 2 * STOP_SECONDS
     code, tail = run_process(
-        command,
+        [sys.executable, "-m", module, str(path.resolve()), *overrides],
         lambda line: print(line, flush=True),
         env=_flow_environment(),
         cwd=_checkout(),
-        grace_seconds=max(OUTER_GRACE_SECONDS, config.training.grace_seconds + 2 * STOP_SECONDS),
+        grace_seconds=max(OUTER_GRACE_SECONDS, grace_seconds),
     )
     if code:
         reasons = [line.removeprefix(FAILED_PREFIX) for line in tail if line.startswith(FAILED_PREFIX)]
         raise HTCLError(reasons[-1] if reasons else f"the run ended with exit code {code}; the lines above say why")
-    from htcl.show import show_outcome  # brings torch, which the start need not wait for
-
-    keys = json.loads(next(line for line in reversed(tail) if line.startswith(DONE_PREFIX)).removeprefix(DONE_PREFIX))
-    show_outcome(config, keys, time.monotonic() - started)
+    done = next(line for line in reversed(tail) if line.startswith(DONE_PREFIX))
+    return json.loads(done.removeprefix(DONE_PREFIX))
 
 
 def _flow_environment() -> dict[str, str]:
@@ -234,11 +270,15 @@ def _checkout() -> Path:
 
 
 def _default_config(path: Path | None) -> PipelineConfig:
+    return load_config(_default_config_path(path))
+
+
+def _default_config_path(path: Path | None) -> Path:
     if named := path or os.environ.get(CONFIG_VARIABLE):
-        return load_config(named)
+        return Path(named)
     for candidate in (Path("htcl.yaml"), DEMO_ROOT / "htcl.yaml"):
         if candidate.exists():
-            return load_config(candidate)
+            return candidate
     raise HTCLError("which catalog? Give --config CONFIG, set HTCL_CONFIG, or run `htcl demo` first")
 
 

@@ -15,11 +15,12 @@ from htcl import storage
 from htcl.artifacts import ArtifactStore, Recipe
 from htcl.config import PipelineConfig, fingerprint
 from htcl.ingest.reading import SUFFIXES, input_files
+from htcl.users import forgotten_users
 
 STEP_VERSIONS = {
     "catalog": 1,
     "pairs": 3,
-    "shards": 2,
+    "shards": 3,
     "stage1": 3,
     "stage2": 2,
     "embeddings": 1,
@@ -33,7 +34,7 @@ _OPERATIONAL = {
     "catalog": {"path", "format", "audio_root", "max_reject_share"},
     "interactions": {"path", "format", "max_reject_share"},
     "pairs": {"buckets"},
-    "audio": {"max_reject_share"},
+    "audio": {"max_reject_share", "decode_seconds", "decode_memory_mb"},
     "shards": {"max_mb"},
     "training": {
         "processes",
@@ -77,7 +78,7 @@ def raw_inputs(config: PipelineConfig) -> dict[str, str]:
     """
     return {
         "catalog_input": _table_fingerprint(config.catalog, "catalog"),
-        "log_input": _table_fingerprint(config.interactions, "interactions"),
+        "log_input": _log_fingerprint(config),
         "audio_input": _audio_fingerprint(config),
     }
 
@@ -177,6 +178,12 @@ def _table_fingerprint(section: Any, origin: str) -> str:
     names, wanted = storage.list_files(section.path), set(files)
     single = section.path in wanted
     return fingerprint({n: tag for n, tag in names.items() if single or storage.join(section.path, n) in wanted})
+
+
+def _log_fingerprint(config: PipelineConfig) -> str:
+    """What the log is to a run: its files, less the users that were forgotten."""
+    files, forgotten = _table_fingerprint(config.interactions, "interactions"), forgotten_users(config.workspace)
+    return fingerprint([files, forgotten]) if forgotten else files
 
 
 def _audio_fingerprint(config: PipelineConfig) -> str:

@@ -27,11 +27,12 @@ class GrowingTable:
 
     def __init__(self, workspace: str, name: str, schema: pa.Schema, partition_by: str | None = None) -> None:
         self.uri = storage.join(workspace, "tables", name)
+        self._url, self._options = storage.delta_url(self.uri), storage.delta_options(self.uri)
         self.name, self.schema, self.partition_by = name, schema, partition_by
 
     def exists(self) -> bool:
         """Whether anything was committed yet."""
-        return deltalake.DeltaTable.is_deltatable(self.uri, storage.delta_options(self.uri))
+        return deltalake.DeltaTable.is_deltatable(self._url, self._options)
 
     def version(self) -> int:
         """The newest version; -1 before the first commit."""
@@ -55,7 +56,7 @@ class GrowingTable:
         """Data files of a version (default: the newest); none before the first commit.
 
         Raises:
-            HTCLError: when there is no such version, or it was vacuumed away.
+            HTCLError: when there is no such version.
         """
         if version is None and not self.exists():
             return []
@@ -65,6 +66,18 @@ class GrowingTable:
         rows = actions["num_records"] if "num_records" in names else pa.nulls(len(actions), pa.int64())
         columns = zip(actions["path"], actions["size_bytes"], rows, values, strict=True)
         return [Part(unquote(p.as_py()), s.as_py(), n.as_py() or 0, v.as_py()) for p, s, n, v in columns]
+
+    def check_there(self, version: int) -> None:
+        """Check that a version can be read.
+
+        Raises:
+            HTCLError: when there is no such version, or its files were vacuumed away.
+        """
+        now = {part.path for part in self.parts()}
+        # A vacuum leaves the newest version alone and takes all that only older ones need.
+        older = next((part.path for part in self.parts(version) if part.path not in now), None)
+        if older is not None and not storage.exists(storage.join(self.uri, older)):
+            raise HTCLError(f"table {self.name}: the files of version {version} were vacuumed away; take a newer one")
 
     def read(
         self,
@@ -156,7 +169,7 @@ class GrowingTable:
 
     def _open(self, version: int | None = None) -> deltalake.DeltaTable:
         try:
-            return deltalake.DeltaTable(self.uri, version=version, storage_options=storage.delta_options(self.uri))
+            return deltalake.DeltaTable(self._url, version=version, storage_options=self._options)
         except DeltaError as error:
             if version is None:
                 raise
@@ -176,9 +189,8 @@ class GrowingTable:
         named = replace if isinstance(replace, bool) else {*replace, *append}
         if not self.exists():
             self._check_base(base, -1, named)
-            options = storage.delta_options(self.uri)
             create_table_with_add_actions(
-                self.uri, schema, actions, "error", by, storage_options=options, commit_properties=said
+                self._url, schema, actions, "error", by, storage_options=self._options, commit_properties=said
             )
             return 0
         table = self._open()

@@ -62,9 +62,16 @@ def forgotten_users(workspace: str) -> list[int]:
     return list(json.loads(storage.read_bytes(uri))) if storage.exists(uri) else []
 
 
-def add_forgotten_user(workspace: str, user: int) -> None:
-    """Pass over a user's events from now on."""
-    users = sorted({*forgotten_users(workspace), user})
+def forget_user(workspace: str, user: str) -> None:
+    """Put a user on the list of those whose events are passed over from now on, by their keyed hash.
+
+    Raises:
+        HTCLError: when the id is empty, or there is no key.
+    """
+    if not user:
+        raise HTCLError("which user? The id is empty")
+    (hashed,) = hash_users(pa.array([user]), load_user_key(workspace)).to_pylist()
+    users = sorted({*forgotten_users(workspace), hashed})
     storage.write_bytes(_forgotten_uri(workspace), json.dumps(users).encode())
 
 

@@ -26,6 +26,7 @@ from htcl.pairs.tasks import (
     Job,
     count_part,
     days_of,
+    forgotten_days,
     merge_buckets,
     part_activity,
     read_units,
@@ -101,6 +102,13 @@ def look_at_days(spark: SparkSession, job: Job, files: list[LogFile]) -> list[Lo
         for number, found in _units(spark, job, files).mapPartitions(lambda units: days_of(units, job)).collect():
             days.setdefault(number, set()).update(found)
     return [LogFile(file.path, file.tag, frozenset(days.get(n, ()))) for n, file in enumerate(files)]
+
+
+def days_to_forget(spark: SparkSession, job: Job, files: list[LogFile]) -> frozenset[int]:
+    """The days that hold events of users who are to be forgotten: the whole log is read for them."""
+    with stage_progress(spark, LOGGER, "look for users"):
+        found = _units(spark, job, files).mapPartitions(lambda units: forgotten_days(units, job)).distinct().collect()
+    return frozenset(found)
 
 
 def _parts(spark: SparkSession, files: list[LogFile]) -> int:

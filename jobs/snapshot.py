@@ -15,7 +15,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from scoring import Totals, scored_pairs, window_songs
 from selection import selected_pairs, unordered
 from session import stage_progress
-from snapshot_figures import pair_figures, song_figures, window_figures
+from snapshot_figures import pair_figures, song_figures, window_figures, write_quality
 
 from htcl.artifacts import Draft
 from htcl.config import PairsConfig, PipelineConfig
@@ -63,8 +63,11 @@ def take_snapshot(
             (heard, POPULARITY_FOLDER, POPULARITY),
         ):
             draft.parts += write_frame(frame, draft.uri, below, schema)
+        log_figures, days = window_figures(config, window)
+        of_pairs, degrees = pair_figures(pairs)
         draft.figures = {"newest_day": window.newest, "cutoff_day": window.cutoff, "pairs_counted": counted}
-        draft.figures |= window_figures(config, window, draft) | pair_figures(pairs) | song_figures(config, songs)
+        draft.figures |= {**log_figures, **of_pairs, **song_figures(config, songs)}
+        write_quality(draft, days, degrees)
     _check_pairs(draft.figures, config.pairs)
 
 

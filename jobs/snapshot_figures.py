@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
@@ -17,17 +18,21 @@ from htcl.pairs import QUALITY_FOLDER
 from htcl.pairs.quality import SOURCE, gini, quality_table, unusual_days
 from htcl.pairs.window import Window
 from htcl.parts import write_part
-from htcl.schemas import LOG_QUALITY, REJECTS
+from htcl.schemas import LOG_QUALITY, QUALITY, REJECTS
 from htcl.tables import GrowingTable, replace_rejects
+
+Histogram = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Distinct values, ascending, and how often each occurs."""
 
 UNKNOWN_LISTED = 10_000
 """Songs that the catalog lacks which are named in the rejects, the most heard first; the figures count all."""
 
 
-def window_figures(config: PipelineConfig, days: Window, draft: Draft) -> dict[str, Any]:
+def window_figures(config: PipelineConfig, days: Window) -> tuple[dict[str, Any], pa.Table]:
     """Sums of the window's days: events, rejects and funnel; and where the newest day is unusual.
 
-    The days' quality becomes part of the artifact.
+    Returns:
+        (figures, rows of LOG_QUALITY of these days).
     """
     rows = quality_table(config.workspace).read()
     inside = pc.and_(pc.greater_equal(rows["dt"], days.first), pc.less_equal(rows["dt"], days.newest))
@@ -39,14 +44,31 @@ def window_figures(config: PipelineConfig, days: Window, draft: Draft) -> dict[s
     undated = _undated(config.workspace)
     for reason, n in undated.items():
         totals["rejects"][reason] = totals["rejects"].get(reason, 0) + n
-    draft.parts.append(write_part(draft.uri, rows.select(LOG_QUALITY.names), QUALITY_FOLDER))
-    return {
+    figures = {
         "events": sum(totals["events"].values()) + sum(undated.values()),
         "events_by_type": totals["events"],
         "rejects": totals["rejects"],
         **totals["funnel"],
         "unusual": unusual_days(rows, config.pairs.unusual_factor),
     }
+    return figures, rows.select(LOG_QUALITY.names)
+
+
+def write_quality(draft: Draft, days: pa.Table, degrees: Histogram) -> None:
+    """Make data quality part of the artifact: the days, and of the whole window degrees and how unequal songs are.
+
+    Args:
+        draft: of the snapshot; its figures are read.
+        days: rows of LOG_QUALITY.
+        degrees: positives of an anchor, and anchors that have so many.
+    """
+    whole = [("positives_per_anchor", f"{degree:g}", float(n)) for degree, n in zip(*degrees, strict=True)]
+    for name in ("popularity", "positive"):
+        if draft.figures[f"{name}_gini"] is not None:
+            whole.append(("gini", name, draft.figures[f"{name}_gini"]))
+    rows = [{"dt": None, "measure": measure, "name": name, "value": value} for measure, name, value in whole]
+    table = pa.concat_tables([days.cast(QUALITY), pa.Table.from_pylist(rows, QUALITY)])
+    draft.parts.append(write_part(draft.uri, table, QUALITY_FOLDER))
 
 
 def _undated(workspace: str) -> dict[str, int]:
@@ -57,17 +79,23 @@ def _undated(workspace: str) -> dict[str, int]:
     return {row["reason"]: row["n_rows_sum"] for row in added}
 
 
-def pair_figures(pairs: DataFrame) -> dict[str, Any]:
-    """Pairs per split and source, and positives per anchor."""
+def pair_figures(pairs: DataFrame) -> tuple[dict[str, Any], Histogram]:
+    """Pairs per split and source, and positives per anchor.
+
+    Returns:
+        (figures, positives of an anchor and anchors that have so many).
+    """
     train = pairs.where("split = 'train'")
     by = pairs.groupBy("split", "source").count().collect()
-    return {
+    degrees = _histogram(_degrees(train, "anchor_id"))
+    figures = {
         "pairs": sum(row["count"] for row in by),
         "pairs_by_split": _added(by, "split"),
         "pairs_by_source": _added(by, "source"),
-        "positives_per_anchor": _quantiles(*_histogram(_degrees(train, "anchor_id"))),
+        "positives_per_anchor": _quantiles(*degrees),
         "positive_gini": _rounded(gini(*_histogram(_degrees(train, "positive_id")))),
     }
+    return figures, degrees
 
 
 def song_figures(config: PipelineConfig, songs: DataFrame) -> dict[str, Any]:
@@ -114,12 +142,11 @@ def _degrees(pairs: DataFrame, song: str) -> DataFrame:
     return pairs.groupBy(song).agg(F.count("*").alias("degree")).groupBy("degree").count()
 
 
-def _histogram(values: DataFrame) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _histogram(values: DataFrame) -> Histogram:
     return _columns([(row[0], row[1]) for row in values.collect()])
 
 
-def _columns(histogram: list[tuple[int, int]]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Distinct values, ascending, and how often each occurs."""
+def _columns(histogram: list[tuple[int, int]]) -> Histogram:
     columns = np.array(sorted(histogram), dtype=np.float64).reshape(-1, 2)
     return columns[:, 0], columns[:, 1]
 

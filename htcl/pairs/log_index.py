@@ -13,9 +13,11 @@ from htcl import storage
 from htcl.config import PipelineConfig, fingerprint
 from htcl.schemas import LOG_FILES
 from htcl.tables import GrowingTable
+from htcl.users import forgotten_users
 
-SETTINGS, FILES = "settings", "files"
-"""Properties of a commit of counts: fingerprint of the settings that they hang on, name of the file index."""
+SETTINGS, FORGOTTEN, FILES = "settings", "forgotten", "files"
+"""Properties of a commit of counts: fingerprint of the settings that they hang on, of the users that were passed over
+on every day, and the name of the file index."""
 
 _COUNTING = {
     "session_gap_minutes",
@@ -53,6 +55,11 @@ def counting_settings(config: PipelineConfig) -> str:
     pairs = config.pairs.model_dump(mode="json", include=_COUNTING)
     ordered = "copreference" not in config.pairs.symmetric_sources
     return fingerprint({"interactions": interactions, "pairs": pairs, "ordered": ordered})
+
+
+def forgotten_fingerprint(workspace: str) -> str:
+    """Fingerprint of the users that are to be passed over; it tells none of them."""
+    return fingerprint(forgotten_users(workspace))
 
 
 def counted_files(table: GrowingTable, workspace: str, version: int | None = None) -> dict[str, LogFile]:

@@ -155,16 +155,26 @@ def unusual_days(quality: pa.Table, bound: float) -> list[str]:
     return sentences
 
 
-def read_quality(folder: Path) -> list[dict[str, Any]]:
-    """Data quality of a pairs artifact, a row a day, the newest first: `day`, then what was counted by its name."""
+def read_quality(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Data quality of a pairs artifact.
+
+    Returns:
+        (a row a day, the newest first: `day`, then what was counted by its name; measure, name and value of the whole
+        window).
+    """
+    rows = ds.dataset(folder / QUALITY_FOLDER, format="parquet").to_table().to_pylist()
     days: dict[str, dict[str, Any]] = {}
-    for row in ds.dataset(folder / QUALITY_FOLDER, format="parquet").to_table().to_pylist():
-        days.setdefault(row["dt"], {"day": row["dt"]})[f"{row['measure']} {row['name']}"] = row["value"]
+    for row in rows:
+        if row["dt"] is not None:
+            named = f"{row['measure']} {row['name']}"
+            days.setdefault(row["dt"], {"day": row["dt"]})[named] = int(row["value"])
     names = sorted({name for day in days.values() for name in day if name != "day"})
-    return [
+    by_day = [
         {"day": day, **{name: found.get(name, 0) for name in names}}
         for day, found in sorted(days.items(), reverse=True)
-    ][:SHOWN_DAYS]
+    ]
+    whole = [{name: row[name] for name in ("measure", "name", "value")} for row in rows if row["dt"] is None]
+    return by_day[:SHOWN_DAYS], whole
 
 
 def gini(values: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> float:

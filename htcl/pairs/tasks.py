@@ -20,7 +20,7 @@ from htcl.pairs.baskets import MICROSECONDS_A_DAY
 from htcl.pairs.blocks import counts_table, pack, shared_out, table_counts, unpack
 from htcl.pairs.counting import SOURCES, add_up
 from htcl.pairs.figures import added_funnel, added_seen, funnel_rows, seen_rows
-from htcl.pairs.judging import Rules, judge
+from htcl.pairs.judging import FORGOTTEN, Rules, judge
 from htcl.pairs.partition import count_events, distinct_events, pair_buckets
 from htcl.pairs.sorting import Int64, mixed, run_starts
 from htcl.pairs.store import bucket_name, pair_table
@@ -133,6 +133,14 @@ def days_of(units: Iterable[Unit], job: Job) -> Iterator[tuple[int, tuple[int, .
             moments = np.asarray(times.drop_null().cast(pa.int64()), dtype=np.int64)
             days.update(np.unique(moments // MICROSECONDS_A_DAY).tolist())
         yield unit.file, tuple(sorted(days))
+
+
+def forgotten_days(units: Iterable[Unit], job: Job) -> Iterator[int]:
+    """Days since 1970 on which these pieces have events of forgotten users."""
+    for unit in units:
+        for rows in read_log_file(unit.uri, job.format, job.config.interactions, unit.row_groups):
+            judged = judge(rows, job.rules, unit.file)
+            yield from np.unique(judged.day[judged.reason == FORGOTTEN]).tolist()
 
 
 def count_part(records: Iterable[Record], job: Job, limits: dict[int, int] | None) -> Iterator[Record]:

@@ -17,6 +17,8 @@ from tests.benchmarks.document import replace_section
 from tests.benchmarks.measured import Measured, read_measured
 from tests.benchmarks.zipf import pair_model
 
+PART_BYTES = 32 << 20
+"""Of the log that one task counts, as in jobs/counting.py."""
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
 
 
@@ -65,7 +67,8 @@ class Volumes:
         sketched: users in the sketches of a day.
         window_rows: of the counts of the window.
         known: pairs of the window that have enough users.
-        buckets: parts that keep a task of snapshot or counting within the memory of a core, a power of two.
+        buckets: as many as keep a task of the snapshot within the memory of a core, a power of two.
+        parts: tasks that count a day.
     """
 
     pairs: float
@@ -74,6 +77,7 @@ class Volumes:
     window_rows: float
     known: float
     buckets: int
+    parts: int
 
 
 def volumes(asked: Asked, measured: Measured) -> Volumes:
@@ -83,9 +87,7 @@ def volumes(asked: Asked, measured: Measured) -> Volumes:
     rows = model.different(pairs) + min(asked.songs, asked.events_per_day)
     task_bytes = asked.node_gigabytes * 1e9 / asked.node_cores
     window_rows = rows * asked.window_days
-    needed = max(
-        window_rows * measured.snapshot_task_bytes_per_row, asked.events_per_day * measured.count_task_bytes_per_event
-    )
+    needed = window_rows * measured.snapshot_task_bytes_per_row
     return Volumes(
         pairs,
         rows,
@@ -93,6 +95,7 @@ def volumes(asked: Asked, measured: Measured) -> Volumes:
         window_rows,
         model.different(pairs * asked.window_days, int(asked.min_users)),
         2 ** max(0, math.ceil(math.log2(needed / task_bytes))),
+        math.ceil(asked.events_per_day * measured.log_bytes_per_event / PART_BYTES),
     )
 
 
@@ -158,20 +161,27 @@ def limits(asked: Asked, measured: Measured) -> str:
     for share in (1e-3, 1e-2, 1e-1, 1):
         part = replace(asked, events_per_day=share * asked.events_per_day)
         found = volumes(part, measured)
-        blocks, files = found.buckets**2, found.buckets * part.window_days
-        listing = found.buckets * files * measured.list_seconds_per_file / 3600
-        merge = found.window_rows * measured.snapshot_core_seconds_per_row / 3600
+        blocks, files = found.parts * found.buckets, found.buckets * part.window_days
         rows.append(
             [
                 f"{_short(part.events_per_day)}",
                 f"{_short(found.window_rows)}",
+                f"{found.parts:,}",
                 f"{found.buckets:,}",
                 f"{_short(blocks)} of {_bytes(found.pairs * measured.shuffle_bytes_per_pair / blocks)}",
                 f"{files:,.0f}",
-                f"{listing:,.2f} core-h beside {merge:,.0f}",
+                f"{files * measured.list_seconds_per_file:,.1f} s",
             ]
         )
-    head = ["events a day", "rows in the window", "buckets", "shuffle blocks of pairs", "files", "listing them"]
+    head = [
+        "events a day",
+        "rows in the window",
+        "parts",
+        "buckets",
+        "shuffle blocks of pairs",
+        "files",
+        "listing them",
+    ]
     return _table(head, rows)
 
 

@@ -38,10 +38,8 @@ def save_measured(sizes: Sequence[Size], folder: Path) -> None:
     count, snapshot = (
         (getattr(large.mined, name) - getattr(small.mined, name)) * CORES for name in ("count", "snapshot")
     )
-    memory = [
-        (late["python"] - early["python"]) * 1e6 / CORES
-        for early, late in zip(small.mined.memory, large.mined.memory, strict=True)
-    ]
+    early, late = small.mined.memory[1], large.mined.memory[1]
+    memory = (late["python"] - early["python"]) * 1e6 / CORES
     buckets = load_config(large.config).pairs.buckets
     read, counted = large.mined.stages[:2]
     found = Measured(
@@ -55,9 +53,8 @@ def save_measured(sizes: Sequence[Size], folder: Path) -> None:
         count_core_seconds_per_event=count / more_events,
         shuffle_bytes_per_event=read.shuffled / large.events,
         shuffle_bytes_per_pair=counted.shuffled / many["pairs"],
-        count_task_bytes_per_event=memory[0] / (more_events / buckets),
         snapshot_core_seconds_per_row=snapshot / more_rows,
-        snapshot_task_bytes_per_row=memory[1] / (more_rows / buckets),
+        snapshot_task_bytes_per_row=memory / (more_rows / buckets),
         list_seconds_per_file=_list_seconds(large),
         known_bytes_per_pair=_known_bytes(large),
         index_bytes_per_song=_index_bytes(large) / SONGS,

@@ -24,7 +24,6 @@ class Measured:
         count_core_seconds_per_event: log to counts.
         shuffle_bytes_per_event: that reading tasks hand on.
         shuffle_bytes_per_pair: that counting tasks hand on.
-        count_task_bytes_per_event: memory of a counting task.
         snapshot_core_seconds_per_row: row of the counts in the window to snapshot.
         snapshot_task_bytes_per_row: memory of a task that sums a bucket.
         list_seconds_per_file: reading the list of the files of the counts.
@@ -44,7 +43,6 @@ class Measured:
     count_core_seconds_per_event: float
     shuffle_bytes_per_event: float
     shuffle_bytes_per_pair: float
-    count_task_bytes_per_event: float
     snapshot_core_seconds_per_row: float
     snapshot_task_bytes_per_row: float
     list_seconds_per_file: float

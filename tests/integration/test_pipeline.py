@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,17 @@ def test_the_snippet_of_the_readme_reads_the_published_embeddings(demo_run: Run)
     exec(snippet.replace("workspace/demo/workspace", demo_run.config.workspace), names)
     assert list(names["songs"].columns) == ["track_id", "embedding"]
     assert len(names["songs"]) == SONGS - 2
+
+
+def test_data_quality_is_shown_as_artifacts_of_the_run(demo_run: Run, environment: dict[str, str]) -> None:
+    with sqlite3.connect(f"file:{environment['PREFECT_HOME']}/prefect.db?mode=ro", uri=True) as store:
+        shown = dict(store.execute("select key, data from artifact where key is not null order by created").fetchall())
+    days = json.loads(json.loads(shown["log-quality"]))
+    assert days[0]["day"] == max(day["day"] for day in days)
+    assert days[0]["events play"] > 0 and days[0]["funnel baskets"] > 0
+    pairs = json.loads(json.loads(shown["pair-quality"]))
+    assert {row["measure"] for row in pairs} == {"positives_per_anchor", "gini"}
+    assert "log-unusual" in shown
 
 
 def test_rejects_have_reasons_and_nothing_that_was_written_holds_a_user_id(demo_run: Run) -> None:

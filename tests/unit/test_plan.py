@@ -6,6 +6,7 @@ from htcl.artifacts import ArtifactStore, Recipe
 from htcl.config_file import load_config
 from htcl.errors import HTCLError
 from htcl.plan import plan, raw_inputs
+from htcl.users import forget_user
 
 ALL = {"catalog", "pairs", "shards", "stage1", "stage2", "embeddings", "index", "evaluation", "report"}
 FROM_STAGE2 = {"stage2", "embeddings", "index", "evaluation", "report"}
@@ -109,6 +110,12 @@ def test_a_new_or_changed_input_changes_exactly_the_keys_downstream_of_it(projec
     before = keys(project)
     (project / path).write_bytes(b"other content\n")
     assert changed(before, keys(project)) == names
+
+
+def test_a_user_who_is_to_be_forgotten_changes_what_hangs_on_the_log(project):
+    before = keys(project)
+    forget_user(str(project / "work"), "ana")
+    assert changed(before, keys(project)) == {"pairs", *FROM_STAGE2}
 
 
 def test_a_workspace_and_a_config_beside_the_audio_are_no_audio(project):

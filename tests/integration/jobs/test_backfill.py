@@ -6,14 +6,19 @@ import datetime as dt
 import json
 import threading
 
+import pyarrow.dataset as ds
 import pytest
+from daily_counts import bring_up_to_date
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mine_pairs import bring_up_to_date, day_range
+from mine_pairs import day_range, publish_snapshot, step_of_version
 
+from htcl.artifacts import ArtifactStore, Recipe
 from htcl.errors import HTCLError
+from htcl.pairs import PAIRS_FOLDER
 from htcl.pairs.quality import quality_table
 from htcl.pairs.store import pair_table
+from htcl.plan import Step
 from htcl.schemas import REJECTS
 from htcl.tables import GrowingTable
 
@@ -47,12 +52,13 @@ def write(folder, files):
             path.write_text(text)
 
 
-def config_of(configured, folder, name, lookback=0):
+def config_of(configured, folder, name, lookback=0, **pairs):
     rules = {"positive": {"like": {}}, "negative": {"skip": {}}, "max_reject_share": 1}
     return configured(
         workspace=str(folder / name),
         interactions={"path": str(folder / "log"), **rules},
-        pairs={"lookback_days": lookback, "max_basket_size": 3},
+        pairs={"lookback_days": lookback, "max_basket_size": 3, **pairs},
+        split={"warm_test_share": 0},
     )
 
 
@@ -127,6 +133,37 @@ def test_a_commit_replaces_exactly_the_days_that_the_range_can_change(spark, con
     rows = sorted(map(repr, table.read().to_pylist()))
     bring_up_to_date(spark, config, day_range("2025-03-02", None))
     assert sorted(map(repr, table.read().to_pylist())) == rows == sorted(map(repr, table.read(version).to_pylist()))
+
+
+def test_a_snapshot_can_be_rebuilt_as_of_an_earlier_version(spark, configured, make_songs, tmp_path):
+    like = {"user_id": "ana", "event_type": "like"}
+    files = [[{**like, "ts": f"2025-03-0{day}T10:00:00Z", "track_id": track} for track in "ab"] for day in (1, 2)]
+    config = config_of(configured, tmp_path, "workspace", min_users=1, min_lift=0)
+    inputs = make_songs(tmp_path / "workspace", dict.fromkeys("abc", "train"))
+    store = ArtifactStore(config.workspace)
+
+    def published(log, version=None):
+        """The pairs of a run that sees this log, or of an earlier version."""
+        step = Step("pairs", Recipe("pairs", 1, {}, {**inputs, "log_input": log}), False, "")
+        if version is not None:
+            step = step_of_version(config, step, version)
+        now = version if version is not None else bring_up_to_date(spark, config, None)
+        publish_snapshot(spark, config, step, now)
+        manifest = store.manifest("pairs", step.key)
+        rows = ds.dataset(store.fetch("pairs", step.key) / PAIRS_FOLDER, format="parquet").to_table().to_pylist()
+        return sorted(map(repr, rows)), manifest["tables"]["pair_counts"], step.key
+
+    write(tmp_path / "log", files)
+    before, first, key = published("two days")
+    files.append([{**like, "ts": "2025-03-03T10:00:00Z", "track_id": track} for track in "abc"])
+    write(tmp_path / "log", files)
+    after, second, _ = published("three days")
+    assert second > first and after != before
+    again, version, other = published("three days", version=first)
+    assert again == before and version == first
+    assert other != key  # an artifact of its own, which no run takes for the newest log
+    with pytest.raises(HTCLError, match="table pair_counts has no version 99"):
+        published("three days", version=99)
 
 
 def test_two_backfills_at_once_end_in_one_result_or_one_clear_conflict(spark, configured, tmp_path):

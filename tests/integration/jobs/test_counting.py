@@ -9,7 +9,8 @@ from collections import defaultdict
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from mine_pairs import bring_up_to_date, day_range
+from daily_counts import bring_up_to_date
+from mine_pairs import day_range
 
 from htcl.errors import HTCLError
 from htcl.pairs.counting import WEIGHT_ONE
@@ -17,7 +18,7 @@ from htcl.pairs.quality import quality_table
 from htcl.pairs.store import pair_table
 from htcl.schemas import REJECTS
 from htcl.tables import GrowingTable
-from htcl.users import KEY_FILE_VARIABLE, KEY_VARIABLE, add_forgotten_user, hash_users, load_user_key
+from htcl.users import KEY_FILE_VARIABLE, KEY_VARIABLE, forget_user, hash_users, load_user_key
 
 HEADER = "event_id,ts,user_id,track_id,event_type,duration_ratio,session_id,trigger_track_id"
 LOG = [
@@ -211,7 +212,7 @@ def test_a_log_without_a_positive_event_names_the_setting(spark, log):
 
 def test_a_forgotten_user_counts_no_more(spark, log):
     count(spark, log)
-    add_forgotten_user(log.workspace, hash_users(pa.array([ANA]), load_user_key(log.workspace))[0].as_py())
+    forget_user(log.workspace, ANA)
     rows = count(spark, log, "2025-03-30", "2025-03-31")
     assert all(ANA not in users for *_, users in pairs_of(rows, log).values())
     assert ("2025-03-30", "copreference", "a", "b") not in pairs_of(rows, log)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from mine_pairs import bring_up_to_date
+from daily_counts import bring_up_to_date
 
 from htcl.pairs.sketches import SKETCH_SIZE
 from htcl.pairs.store import pair_table

@@ -10,7 +10,7 @@ from snapshot import _cutoff, _first_day, take_snapshot
 
 from htcl.artifacts import ArtifactStore, Recipe
 from htcl.errors import HTCLError
-from htcl.pairs import KNOWN_FOLDER, PAIRS_FOLDER, POPULARITY_FOLDER
+from htcl.pairs import KNOWN_FOLDER, PAIRS_FOLDER, POPULARITY_FOLDER, QUALITY_FOLDER
 from htcl.pairs.counting import WEIGHT_ONE
 from htcl.pairs.store import bucket_name, pair_table
 from htcl.schemas import PAIR_COUNTS, PAIRS
@@ -401,6 +401,16 @@ def test_figures_count_pairs_by_split_and_source(taken):
     }
     assert {name: taken[1][name] for name in expected} == expected
     assert 0 < taken[1]["popularity_gini"] < 1
+
+
+def test_quality_holds_the_degrees_of_the_pairs_and_how_unequal_songs_are(taken):
+    rows = [row for row in rows_of(taken[0], QUALITY_FOLDER) if row["dt"] is None]
+    degrees = {float(row["name"]): row["value"] for row in rows if row["measure"] == "positives_per_anchor"}
+    trained = [songs[0] for split, songs, _ in SNAPSHOT if split == "train"]
+    anchors = [trained.count(anchor) for anchor in set(trained)]
+    assert degrees == {n: anchors.count(n) for n in set(anchors)}
+    ginis = {row["name"]: row["value"] for row in rows if row["measure"] == "gini"}
+    assert ginis == {"popularity": taken[1]["popularity_gini"], "positive": taken[1]["positive_gini"]}
 
 
 def test_a_second_run_gives_equal_rows_whatever_the_order_of_the_counts(snapshot, taken):

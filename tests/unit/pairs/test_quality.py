@@ -23,7 +23,7 @@ from htcl.pairs.quality import (
     total_events,
     unusual_days,
 )
-from htcl.schemas import LOG_QUALITY, REJECTS
+from htcl.schemas import LOG_QUALITY, QUALITY, REJECTS
 
 GOOD, MISSING, AGAIN = -1, REASONS.index("missing_user_id"), REASONS.index("duplicate_event")
 BAD_TS = REASONS.index("bad_ts")
@@ -179,11 +179,14 @@ def test_the_quality_of_an_artifact_is_a_row_a_day_the_newest_first(tmp_path):
     (tmp_path / QUALITY_FOLDER).mkdir()
     days = {f"{2020 + n // 300}-{1 + n // 28 % 10:02}-{1 + n % 28:02}": {"like": n} for n in range(SHOWN_DAYS + 5)}
     days[max(days)]["skip"] = 7
-    pq.write_table(quality(days), tmp_path / QUALITY_FOLDER / "a.parquet")
-    rows = read_quality(tmp_path)
+    whole = {"dt": None, "measure": "gini", "name": "popularity", "value": 0.5}
+    table = pa.concat_tables([quality(days).cast(QUALITY), pa.Table.from_pylist([whole], QUALITY)])
+    pq.write_table(table, tmp_path / QUALITY_FOLDER / "a.parquet")
+    rows, pairs = read_quality(tmp_path)
     assert len(rows) == SHOWN_DAYS and [row["day"] for row in rows] == sorted(days, reverse=True)[:SHOWN_DAYS]
     assert rows[0] == {"day": max(days), "events like": SHOWN_DAYS + 4, "events skip": 7}
     assert rows[1]["events skip"] == 0
+    assert pairs == [{"measure": "gini", "name": "popularity", "value": 0.5}]
 
 
 def naive_gini(values):

@@ -184,7 +184,7 @@ def test_sums_are_the_same_in_whichever_files_the_days_lie(tmp_path_factory, row
     late = {day(n) for n in range(5, 10)}
     commit(folders[0], rows, 1)
     commit(folders[1], [row for row in rows if row["dt"] not in late], 16)
-    version = commit(folders[1], [row for row in rows if row["dt"] in late], 4, replace=sorted(late))
+    commit(folders[1], [row for row in rows if row["dt"] in late], 4, replace=sorted(late))
     how = {"half_life_days": half_life_days, "symmetric": symmetric}
     one, mixed = window(folders[0], **how), window(folders[1], **how)
     expected = summed(one)
