@@ -12,8 +12,8 @@ MICROS = pa.timestamp("us", "UTC")
 _NUMBER_RANGES = ((1e8, 1e10, 1e6), (1e11, 1e13, 1e3), (1e14, 1e16, 1.0), (1e17, 1e19, 1e-3))
 """(from, to, microseconds of one unit): seconds, milli-, micro- and nanoseconds from 1973 to 2286."""
 
-_FIRST, _LAST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("1900-01-01", "2300-01-01"))
-"""What lies outside is no time: the year 1 is how some platforms write none, others are broken numbers."""
+_FIRST, _LAST = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("1800-01-01", "2300-01-01"))
+"""What lies outside is no time: platforms write the years 1, 1601 or 1753 where they have none."""
 
 
 def parse_times(column: pa.Array | pa.ChunkedArray, zone: str) -> pa.Array:

@@ -207,12 +207,12 @@ def _written(bucket: int, partial: pa.Table, job: Job) -> Iterator[Part]:
     counts, songs = table_counts(partial)
     del partial
     counts = add_up([counts])
-    rows = counts_table(counts, songs)
+    rows = _as_stored(counts_table(counts, songs))
     table = pair_table(job.config.workspace)
     starts = np.append(run_starts(counts.day), len(counts.day))
     for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
         day = str(dt.date(1970, 1, 1) + dt.timedelta(days=int(counts.day[start])))
-        yield table.write(_as_stored(rows.slice(start, end - start)), day, bucket_name(bucket, job.pairs.buckets))
+        yield table.write(rows.slice(start, end - start), day, bucket_name(bucket, job.pairs.buckets))
 
 
 def _as_stored(rows: pa.Table) -> pa.Table:

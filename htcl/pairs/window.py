@@ -41,6 +41,10 @@ SUMS = pa.schema(
 """Sums of one pair over one part of the window: baskets as they are and, from `n` on, decayed to its newest day."""
 
 
+_ALONE = {"use_threads": False, "pre_buffer": False}
+"""How tasks read: they have one core, and of many small files starting threads would be most of the work."""
+
+
 @dataclass(frozen=True)
 class Window:
     """What is summed.
@@ -93,7 +97,7 @@ def _read(window: Window, parts: Sequence[Part]) -> tuple[Counts, pa.Array]:
     blocks = []
     for part in parts:
         with fs.open(storage.join(root, part.path), "rb") as handle:
-            rows = pq.read_table(handle, read_dictionary=["anchor_id", "positive_id"])
+            rows = pq.read_table(handle, read_dictionary=["anchor_id", "positive_id"], **_ALONE)
         blocks.append(_as_counts(rows, day_number(str(part.partition))))
     return table_counts(pa.concat_tables(blocks))
 
@@ -163,7 +167,7 @@ def day_totals(workspace: str, parts: Iterable[Part]) -> dict[str, int]:
     totals: dict[str, int] = {}
     for part in parts:
         with fs.open(storage.join(root, part.path), "rb") as handle:
-            rows = pq.read_table(handle, columns=["n_baskets", "source"])
+            rows = pq.read_table(handle, columns=["n_baskets", "source"], **_ALONE)
         items = rows.filter(pc.equal(rows["source"], SOURCES[ITEM]))["n_baskets"]
         day = str(part.partition)
         totals[day] = totals.get(day, 0) + int(pc.sum(items, min_count=0).as_py())
