@@ -42,7 +42,7 @@ def backfill(config: str, start: str = "", end: str = "", what: Literal["pairs",
         inputs = raw_inputs(loaded)
         if what == "shards":
             for name in ("catalog", "shards"):
-                make(loaded, inputs, [name])
+                make(loaded, inputs, name)
             return None
         state = count_days(loaded, inputs, start, end, return_state=True)
         return None if state.is_completed() else Failed(message=state.message)

@@ -27,9 +27,9 @@ def full_pipeline(config: str, overrides: list[str] | None = None) -> dict[str, 
         inputs = raw_inputs(loaded)
         keys: dict[str, str] = {}
         for name in ("catalog", "shards", "pairs", "stage1", "stage2", "embeddings", "index", "evaluation"):
-            keys |= make(loaded, inputs, [name])
+            keys[name] = make(loaded, inputs, name)
         publish_set(loaded, keys, evaluate_champion(loaded, inputs, keys["stage2"]))
-        return keys | make(loaded, inputs, ["report"])
+        return {**keys, "report": make(loaded, inputs, "report")}
     except HTCLError as error:
         return Failed(message=str(error))
 

@@ -23,34 +23,33 @@ from htcl.processes import allow_sessions, end_live_sessions
 def make(
     config: PipelineConfig,
     inputs: Mapping[str, str],
-    names: list[str],
+    name: str,
     champion: str | None = None,
     fine_tune: bool = True,
-) -> dict[str, str]:
-    """Make some artifacts, those that do not depend on each other at once.
+) -> str:
+    """Make the artifact of one step, unless it is there.
 
     Args:
         config: the configuration.
         inputs: what the raw inputs were when the run began (`htcl.plan.raw_inputs`).
-        names: the steps.
+        name: the step.
         champion: see `htcl.plan.plan`.
         fine_tune: see `htcl.plan.plan`.
 
     Returns:
-        Their keys by name.
+        Its key.
 
     Raises:
         HTCLError: with the sentence of the step that failed.
     """
     allow_sessions()  # a cancelled run before this one in the same process has forbidden them
-    futures = {name: run_step.submit(name, config, dict(inputs), champion, fine_tune) for name in names}
+    future = run_step.submit(name, config, dict(inputs), champion, fine_tune)
     try:
-        for future in futures.values():
-            future.wait()
-    except BaseException:  # cancelled or interrupted: the tasks run in threads, which no signal reaches
+        future.wait()
+    except BaseException:  # cancelled or interrupted: the task runs in a thread, which no signal reaches
         end_live_sessions()  # and a task between two commands starts no other
         raise
-    return {name: _value(future.state) for name, future in futures.items()}
+    return str(_value(future.state))
 
 
 def evaluate_champion(config: PipelineConfig, inputs: Mapping[str, str], candidate: str) -> str | None:
@@ -71,8 +70,8 @@ def evaluate_champion(config: PipelineConfig, inputs: Mapping[str, str], candida
     trained = ArtifactStore(config.workspace).manifest("shards", champion.shards)["section"]["audio"]
     if audio != trained:
         return None
-    make(config, inputs, ["embeddings"], champion.stage2, fine_tune=False)
-    return make(config, inputs, ["evaluation"], champion.stage2, fine_tune=False)["evaluation"]
+    make(config, inputs, "embeddings", champion.stage2, fine_tune=False)
+    return make(config, inputs, "evaluation", champion.stage2, fine_tune=False)
 
 
 def publish_set(config: PipelineConfig, keys: dict[str, str], against: str | None = None) -> bool:

@@ -29,12 +29,12 @@ def nightly_finetune(config: str, overrides: list[str] | None = None) -> dict[st
         champion = require_champion(loaded.workspace)
         keys = {"stage2": champion.stage2, "evaluation": champion.evaluation}
         for name in ("catalog", "shards", "embeddings", "index"):
-            keys |= make(loaded, inputs, [name], champion.stage2, fine_tune=False)
+            keys[name] = make(loaded, inputs, name, champion.stage2, fine_tune=False)
         publish_set(loaded, keys)
         for name in ("pairs", "stage2", "embeddings", "index", "evaluation"):
-            keys |= make(loaded, inputs, [name], champion.stage2)
+            keys[name] = make(loaded, inputs, name, champion.stage2)
         publish_set(loaded, keys, evaluate_champion(loaded, inputs, keys["stage2"]))
-        return keys | make(loaded, inputs, ["report"], champion.stage2)
+        return {**keys, "report": make(loaded, inputs, "report", champion.stage2)}
     except HTCLError as error:
         return Failed(message=str(error))
 
