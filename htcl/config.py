@@ -168,6 +168,8 @@ class AudioConfig(Section):
     max_seconds: float = Field(120.0, gt=0, description="Audio after this is not read")
     min_seconds: float = Field(2.0, gt=0, description="Shorter audio is rejected")
     max_reject_share: float = Field(0.05, ge=0, le=1, description="Above this share of rejects the step fails")
+    decode_seconds: float = Field(60.0, gt=0, description="Seconds after which the decoding of a file is given up")
+    decode_memory_mb: int = Field(1024, ge=256, description="MB of address space that a decoding process may take")
 
     @model_validator(mode="after")
     def _check_seconds(self) -> AudioConfig:

@@ -79,6 +79,16 @@ LOG_QUALITY = pa.schema(
 )
 """What a day of the log held: one day x measure x name a row."""
 
+QUALITY = pa.schema(
+    [
+        _field("dt", pa.string(), "Day, ISO date, UTC; null for the whole window"),
+        _field("measure", pa.string(), "events, rejects, funnel, positives_per_anchor or gini", nullable=False),
+        _field("name", pa.string(), "Event type, reason, step of the funnel, degree, or what is unequal", nullable=False),
+        _field("value", pa.float64(), "How many, or how unequal", nullable=False),
+    ]
+)
+"""Data quality of a snapshot: what each day of the log held, and the pairs of the whole window."""
+
 LOG_FILES = pa.schema(
     [
         _field("path", pa.string(), "File, relative to the log", nullable=False),
@@ -116,12 +126,29 @@ SHARDS = pa.schema(
         _field("size", pa.int64(), "Bytes of the payload", nullable=False),
         _field("frames", pa.int32(), "Frames of the log-mel", nullable=False),
         _field("content_hash", pa.string(), "Hash of the log-mel; equal audio has equal hashes", nullable=False),
-        _field("source_tag", pa.string(), "Path and change tag of the audio and its settings", nullable=False),
+        _field("file_hash", pa.string(), "Hash of the audio file's bytes"),
+        _field(
+            "source_tag",
+            pa.string(),
+            "Path and change tag of the audio, what the catalog says of it, settings",
+            nullable=False,
+        ),
         _field("split_group", pa.string(), "Versions of one work share it", nullable=False),
         _field("split", pa.string(), "train, validation or test", nullable=False),
     ]
 )
-"""Index of the WebDataset shards: one track a row."""
+"""Index of the WebDataset shards: one track a row. Tracks with equal audio may share the bytes."""
+
+REFUSED_AUDIO = pa.schema(
+    [
+        _field("track_id", pa.string(), "The track", nullable=False),
+        _field("source_tag", pa.string(), "As in the index, of the file that was refused", nullable=False),
+        _field("limits", pa.string(), "Limits of decoding, where one of them was the reason"),
+        _field("reason", pa.string(), "One word", nullable=False),
+        _field("detail", pa.string(), "What was seen", nullable=False),
+    ]
+)
+"""Audio that is not opened again before it changes: one refused track of the catalog a row."""
 
 REJECTS = pa.schema(
     [

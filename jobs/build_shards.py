@@ -1,6 +1,7 @@
 """Decode audio to log-mels and write them as WebDataset shards with an index.
 
-Only new or changed audio is decoded. Refused files land in the rejects table with a reason.
+Only audio whose bytes are new is decoded. Refused files land in the rejects table with a reason, and are not opened
+again before they change. Tracks with equal audio come into one split group.
 
     spark-submit jobs/build_shards.py --config CONFIG
 """
@@ -9,50 +10,42 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
-from session import job_parser, run_job, spark_session, stage_progress
+from pyspark.sql import SparkSession
+from session import job_parser, run_job, spark_session
+from shard_stages import compact, decode, reuse, shard_sizes
 
 from htcl import storage
 from htcl.artifacts import ArtifactStore
-from htcl.config import AudioConfig, PipelineConfig, fingerprint
+from htcl.config import PipelineConfig, fingerprint
+from htcl.duplicates import Grouping, group_duplicates
 from htcl.errors import HTCLError
 from htcl.ingest.catalog import read_catalog
 from htcl.ingest.rejects import check_reject_share
 from htcl.logs import get_logger, log
 from htcl.plan import Step, audio_root, plan
-from htcl.schemas import SHARDS
+from htcl.schemas import REFUSED_AUDIO, SHARDS
 from htcl.shards.index import write_index
+from htcl.shards.work import (
+    Work,
+    decoded_rows,
+    find_work,
+    lasting,
+    limits_of,
+    refused_rows,
+    refused_table,
+    tagged,
+)
 from htcl.tables import GrowingTable, replace_rejects
 
 LOGGER = get_logger("shards")
-
-
-def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
-    """Bring shards, index table and rejects up to the catalog; publish the shards artifact."""
-    step = plan(config, inputs=arguments.inputs)["shards"]
-    if step.published:
-        log(LOGGER, "already published", key=step.key)
-        return
-    store = ArtifactStore(config.workspace)
-    catalog = read_catalog(store.fetch("catalog", step.recipe.inputs["catalog"]))
-    table = GrowingTable(config.workspace, "shards", SHARDS)
-    wanted = _wanted(config, catalog)
-    base = table.version()
-    current = table.read()
-    kept = _up_to_date(config, current, wanted)
-    todo = wanted.filter(pc.invert(pc.is_in(wanted["track_id"], value_set=kept["track_id"])))
-    log(LOGGER, "catalog against index", tracks=len(wanted), kept=len(kept), to_decode=len(todo))
-    with spark_session(config, "build_shards") as spark:
-        _build(spark, config, store, step, Index(table, base, current, kept), todo)
+SETTINGS = "settings"
+"""Property of a commit: what its log-mels hang on."""
 
 
 @dataclass(frozen=True)
@@ -62,186 +55,125 @@ class Index:
     Attributes:
         table: the growing table.
         base: its version; -1 before the first commit.
-        current: its rows.
-        kept: those that stand for the catalog as it is, with the split of today.
+        current: its rows, none where they were made by other settings.
+        settings: those of today.
     """
 
     table: GrowingTable
     base: int
     current: pa.Table
-    kept: pa.Table
-
-    @property
-    def stale(self) -> bool:
-        """Whether rows have to go or to change."""
-        order = [("track_id", "ascending")]
-        return not self.kept.sort_by(order).equals(self.current.sort_by(order))
+    settings: str
 
 
-def _build(
-    spark: SparkSession, config: PipelineConfig, store: ArtifactStore, step: Step, index: Index, todo: pa.Table
-) -> None:
+def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
+    """Bring shards, index table and rejects up to the catalog; publish the shards artifact."""
+    step = plan(config, inputs=arguments.inputs)["shards"]
+    if step.published:
+        log(LOGGER, "already published", key=step.key)
+        return
     started = time.monotonic()
+    with spark_session(config, "build_shards") as spark:
+        log(LOGGER, "session started", seconds=time.monotonic() - started)
+        publish_shards(spark, config, step)
+
+
+def publish_shards(spark: SparkSession, config: PipelineConfig, step: Step) -> None:
+    """Do what `main` does, in a session."""
+    store = ArtifactStore(config.workspace)
     with store.create(step.recipe) as draft:
-        results = _decode(spark, config, todo)
-        rejects = results.where("reason is not null")
-        rows = rejects.select(F.col("track_id").alias("key"), "reason", "detail").toPandas().to_dict("records")
-        replace_rejects(config.workspace, "audio", rows)
-        reasons = _counts(rejects, "reason")
-        check_reject_share(reasons, len(index.kept) + len(todo), config.audio.max_reject_share, "audio")
-        added = _commit(spark, index, results, todo)
-        version = index.table.version()
-        listed = index.table.read(version)
-        if not len(listed):
-            raise HTCLError("audio: no file of the catalog could be decoded; see the rejects table for the reasons")
-        write_index(listed, draft.path)
-        frames = int(pc.sum(listed["frames"]).as_py())
-        seconds = frames * config.audio.hop_length / config.audio.sample_rate
-        draft.figures = {
-            "tracks": len(listed),
-            "decoded": added,
-            "kept": len(index.kept),
-            "rejects": reasons,
-            "warnings": _counts(results.where("warning is not null"), "warning"),
-            "shards": len(pc.unique(listed["shard"])),
-            "audio_hours": round(seconds / 3600, 2),
-            "bytes": int(pc.sum(listed["size"]).as_py()),
-        }
-        draft.tables = {"shards": version}
-        log(LOGGER, "shards published", seconds=time.monotonic() - started, **draft.figures)
+        index = _read_index(config, step)
+        catalog = read_catalog(store.fetch("catalog", step.recipe.inputs["catalog"]))
+        catalog = tagged(catalog, storage.list_files(audio_root(config)), index.settings)
+        refused = refused_table(config.workspace).read()
+        work = find_work(catalog, index.current, refused, list(shard_sizes(config)), limits_of(config))
+        log(LOGGER, "catalog against index", tracks=len(catalog), kept=len(work.kept), refused=len(work.refused))
+        draft.figures, version = _build(spark, config, index, work)
+        draft.tables = {index.table.name: version}
+        write_index(index.table.read(version), draft.path)
+        log(LOGGER, "shards published", **draft.figures)
 
 
-def _counts(rows: DataFrame, column: str) -> dict[str, int]:
-    return {row[column]: row["count"] for row in rows.groupBy(column).count().collect()}
+def _read_index(config: PipelineConfig, step: Step) -> Index:
+    """The index table as it is."""
+    table = GrowingTable(config.workspace, "shards", SHARDS)
+    settings = fingerprint([step.recipe.step_version, step.recipe.section["audio"]])
+    base = table.version()
+    same = base >= 0 and table.properties(base).get(SETTINGS) == settings
+    return Index(table, base, table.read(base) if same else SHARDS.empty_table(), settings)
 
 
-def _wanted(config: PipelineConfig, catalog: pa.Table) -> pa.Table:
-    """Catalog rows with a tag that changes when the track's log-mel would."""
-    tags = storage.list_files(audio_root(config))
-    settings = fingerprint(config.audio.model_dump(exclude={"max_reject_share"}))
-    paths = [str(PurePath(path)) for path in catalog["audio_path"].to_pylist()]
-    source_tags = [fingerprint([path, tags.get(path), settings]) for path in paths]
-    return catalog.append_column("source_tag", pa.array(source_tags, pa.string()))
+def _build(spark: SparkSession, config: PipelineConfig, index: Index, work: Work) -> tuple[dict[str, Any], int]:
+    """Bring everything up to the catalog; figures, and the version of the index table."""
+    started = time.monotonic()
+    reused = reuse(spark, config, work)
+    known = reused["track_id"].combine_chunks()
+    todo = work.todo.filter(pc.invert(pc.is_in(work.todo["track_id"], value_set=known)))
+    results = decode(spark, config, todo)
+    decoded = decoded_rows(results, todo)
+    log(LOGGER, "audio decoded", seconds=time.monotonic() - started, decoded=len(decoded), reused=len(reused))
+    reasons = _refuse(config, work, refused_rows(results, todo, limits_of(config)))
+    tracks = len(work.kept) + len(work.refused) + len(work.todo)
+    check_reject_share(reasons, tracks, config.audio.max_reject_share, "audio")
+    rows = pa.concat_tables([work.kept, reused, decoded])
+    if not len(rows):
+        raise HTCLError("audio: no file of the catalog could be decoded; see the rejects table for the reasons")
+    rows, grouping = _grouped(rows)
+    rows, compacted = compact(spark, config, rows)
+    version = _commit(index, rows)
+    figures = {
+        "tried": len(todo),
+        "decoded": len(decoded),
+        "reused": len(reused),
+        "kept": len(work.kept),
+        "rejects": reasons,
+        "warnings": dict(Counter(pc.list_flatten(results["warnings"]).to_pylist())),
+        "duplicates": grouping.duplicates,
+        "merged_groups": grouping.merged_groups,
+        "compacted": compacted,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    return {**_figures(config, index, rows), **figures}, version
 
 
-def _up_to_date(config: PipelineConfig, index: pa.Table, wanted: pa.Table) -> pa.Table:
-    """Index rows that stand for the catalog as it is and whose shard is there, one a track, with today's split."""
-    folder = storage.join(config.workspace, "shards")
-    present = list(storage.list_files(folder)) if storage.exists(folder) else []
-    there = index.filter(pc.is_in(index["shard"], value_set=pa.array(present, pa.string())))
-    once = there.group_by("track_id", use_threads=False).aggregate(
-        [(name, "first") for name in SHARDS.names if name not in ("track_id", *_OF_THE_CATALOG)]
-    )
-    once = once.rename_columns([name.removesuffix("_first") for name in once.column_names])
-    today = wanted.select(["track_id", "source_tag", *_OF_THE_CATALOG])
-    return once.join(today, ["track_id", "source_tag"], join_type="inner").select(SHARDS.names).cast(SHARDS)
+def _figures(config: PipelineConfig, index: Index, rows: pa.Table) -> dict[str, Any]:
+    """What the new index holds."""
+    stay = pc.is_in(index.current["track_id"], value_set=rows["track_id"].combine_chunks())
+    seconds = int(pc.sum(rows["frames"]).as_py()) * config.audio.hop_length / config.audio.sample_rate
+    return {
+        "tracks": len(rows),
+        "removed": len(stay) - int(pc.sum(stay).as_py() or 0),
+        "shards": len(pc.unique(rows["shard"])),
+        "audio_hours": round(seconds / 3600, 2),
+        "bytes": int(pc.sum(rows["size"]).as_py()),
+    }
 
 
-_OF_THE_CATALOG = ("split_group", "split")
+def _refuse(config: PipelineConfig, work: Work, new: pa.Table) -> dict[str, int]:
+    """Tell of every track that is refused now, and remember which need not be opened again; counts by reason."""
+    refused = pa.concat_tables([work.refused, new]).sort_by("track_id")
+    rows = refused.select(["track_id", "reason", "detail"]).rename_columns(["key", "reason", "detail"])
+    replace_rejects(config.workspace, "audio", rows.to_pylist())
+    table, kept = refused_table(config.workspace), lasting(refused)
+    if not table.read().sort_by("track_id").cast(REFUSED_AUDIO).equals(kept):
+        table.replace_rows(kept)
+    return dict(Counter(refused["reason"].to_pylist()))
 
 
-def _decode(spark: SparkSession, config: PipelineConfig, todo: pa.Table) -> DataFrame:
-    """Run the decoding once and keep its small result (no audio) as a local checkpoint."""
-    columns = ["track_id", "audio_path", "duration_s"]
-    tasks = max(1, min(len(todo) // 16, 4 * spark.sparkContext.defaultParallelism))
-    frame = spark.createDataFrame(todo.select(columns)) if len(todo) else spark.createDataFrame([], _TODO)
-    decode = _decoder(audio_root(config), storage.join(config.workspace, "shards"), config)
-    result = frame.repartition(tasks).mapInArrow(decode, from_arrow_schema(_RESULT_SCHEMA))
-    with stage_progress(spark, LOGGER, "decode"):
-        return result.localCheckpoint(eager=True)
+def _grouped(rows: pa.Table) -> tuple[pa.Table, Grouping]:
+    """The index with tracks of equal audio in one split group."""
+    grouping = group_duplicates(*(rows[name].combine_chunks() for name in ("split_group", "split", "content_hash")))
+    for name, values in (("split_group", grouping.split_group), ("split", grouping.split)):
+        rows = rows.set_column(SHARDS.get_field_index(name), SHARDS.field(name), values)
+    return rows, grouping
 
 
-_TODO = "track_id string, audio_path string, duration_s float"
-
-
-def _decoder(root: str, folder: str, config: PipelineConfig) -> Any:
-    audio, max_bytes = config.audio, int(config.shards.max_mb * 1e6)
-
-    def decode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        from dataclasses import asdict
-
-        import torch
-
-        from htcl.shards.writer import ShardWriter
-
-        torch.set_num_threads(1)  # Spark runs one task a core
-        writer = ShardWriter(folder, max_bytes)
-        for batch in batches:
-            rows: list[dict[str, Any]] = []
-            for track in batch.to_pylist():
-                mel, notes = _log_mel(root, track, audio)
-                rows += notes
-                if mel is not None:
-                    rows += [asdict(entry) for entry in writer.add(track["track_id"], mel)]
-            yield _result_batch(rows)
-        yield _result_batch([asdict(entry) for entry in writer.close()])
-
-    return decode
-
-
-def _log_mel(root: str, track: dict[str, Any], audio: AudioConfig) -> tuple[Any, list[dict[str, Any]]]:
-    """The track's log-mel (None where it is refused), and result rows for its refusal or its warnings."""
-    from htcl.audio.decode import AudioRejected, decode_audio, resolve_audio_path
-    from htcl.audio.features import log_mel
-
-    try:
-        decoded = decode_audio(
-            resolve_audio_path(root, track["audio_path"]),
-            sample_rate=audio.sample_rate,
-            max_seconds=audio.max_seconds,
-            min_seconds=audio.min_seconds,
-            expected_seconds=track["duration_s"],
-        )
-    except AudioRejected as error:
-        detail = f"{track['audio_path']}: {error.detail}"
-        return None, [{"track_id": track["track_id"], "reason": str(error.reason), "detail": detail}]
-    mel = log_mel(
-        decoded.samples,
-        sample_rate=audio.sample_rate,
-        n_mels=audio.n_mels,
-        n_fft=audio.n_fft,
-        hop_length=audio.hop_length,
-        top_db=audio.top_db,
-    )
-    return mel, [{"track_id": track["track_id"], "warning": text.partition(":")[0]} for text in decoded.warnings]
-
-
-_RESULT_SCHEMA = pa.schema(
-    [
-        ("track_id", pa.string()),
-        ("shard", pa.string()),
-        ("offset", pa.int64()),
-        ("size", pa.int64()),
-        ("frames", pa.int32()),
-        ("content_hash", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("warning", pa.string()),
-    ]
-)
-"""A row for each track in a shard, each refusal and each warning."""
-
-
-def _result_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist(rows, schema=_RESULT_SCHEMA)
-
-
-def _commit(spark: SparkSession, index: Index, results: DataFrame, todo: pa.Table) -> int:
-    """Add the new rows in one transaction; rows that no longer stand for the catalog go with it."""
-    if not len(todo):
-        if index.stale:
-            index.table.replace_rows(index.kept, base=index.base)
-        return 0
-    facts = spark.createDataFrame(todo.select(["track_id", "source_tag", *_OF_THE_CATALOG]))
-    done = results.where("shard is not null").drop("reason", "detail", "warning")
-    done = done.join(facts, "track_id").select(*SHARDS.names)
-    added = done.count()
-    if index.stale and len(index.kept):
-        done = done.unionByName(spark.createDataFrame(index.kept))
-    folder = index.table.new_folder()
-    done.coalesce(1).write.parquet(folder)
-    index.table.commit(folder, replace=index.stale, base=index.base)
-    return added
+def _commit(index: Index, rows: pa.Table) -> int:
+    """Make rows the index, in one transaction, if they are not so already."""
+    rows = rows.sort_by("track_id").combine_chunks()
+    if index.current.sort_by("track_id").combine_chunks().equals(rows):
+        return index.base
+    table = index.table
+    return table.commit([table.write(rows)], replace=True, base=index.base, properties={SETTINGS: index.settings})
 
 
 if __name__ == "__main__":

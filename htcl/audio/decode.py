@@ -80,7 +80,10 @@ def decode_audio(
             raise AudioRejected(RejectReason.EMPTY, "0 bytes")
         container = identify(file)
         wav = read_wav_header(file) if container is Container.WAV else None
-        samples, report = _decode(file, container, wav, sample_rate, max_seconds)
+        try:
+            samples, report = _decode(file, container, wav, sample_rate, max_seconds)
+        except MemoryError as error:
+            raise AudioRejected(RejectReason.MEMORY_LIMIT, f"asks for more memory than there is: {error}") from error
         warnings = check_stream(file, report, max_seconds, expected_seconds)
     samples, more_warnings = check_content(samples, sample_rate, min_seconds)
     return DecodedAudio(samples, sample_rate, len(samples) / sample_rate, (*warnings, *more_warnings))
@@ -99,6 +102,8 @@ def _decode(
             options={"probesize": str(_PROBE_BYTES)},
             metadata_errors="replace",  # old tags are often not UTF-8
         )
+    except av.MemoryError:
+        raise
     except av.FFmpegError as error:
         raise opening_failed(file, report, error) from error
     limit = round(max_seconds * sample_rate)
@@ -112,6 +117,8 @@ def _decode(
                 decoded += len(block)
                 if decoded >= limit:
                     break
+        except av.MemoryError:
+            raise
         except av.FFmpegError as error:
             raise AudioRejected(
                 RejectReason.DECODE_ERROR,
@@ -139,6 +146,8 @@ def _frames(opened: av.container.InputContainer, report: DecodeReport) -> Iterat
         report.note_packet(packet.pos)
         try:
             yield from packet.decode()
+        except av.MemoryError:
+            raise
         except av.FFmpegError as error:
             report.note_failure(error)
 
@@ -153,6 +162,8 @@ def _packets(
         try:
             yield from opened.demux(stream)
             return
+        except av.MemoryError:
+            raise
         except av.FFmpegError as error:
             report.note_failure(error)
 

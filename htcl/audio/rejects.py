@@ -22,6 +22,9 @@ class RejectReason(StrEnum):
     NAN_WAV = "nan_wav"
     SILENT = "silent"
     CLIPPED = "clipped"
+    DECODER_CRASH = "decoder_crash"
+    TIME_LIMIT = "time_limit"
+    MEMORY_LIMIT = "memory_limit"
 
 
 class AudioRejected(Exception):  # noqa: N818

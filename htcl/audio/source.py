@@ -1,9 +1,12 @@
 """Open an audio source, and watch the bytes that the decoder reads from it."""
 
 import errno
+import hashlib
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import SEEK_SET
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -15,6 +18,7 @@ from htcl.audio.rejects import AudioRejected, RejectReason
 ZERO_RUN_BYTES = 4096
 # Cover art and MP4 indexes stay far below; a file that yields no sound for so long will not yield any.
 MAX_BYTES_WITHOUT_SOUND = 32 * 2**20
+_BLOCK_BYTES = 2**20
 
 
 @contextmanager
@@ -53,6 +57,56 @@ def _open_uri(uri: str) -> BinaryIO:
     import fsspec
 
     return cast(BinaryIO, fsspec.open(uri, "rb").open())
+
+
+@dataclass(frozen=True)
+class LocalAudio:
+    """An audio file as a path of this host, and the hash of its bytes.
+
+    A copy out of object storage is deleted by `close`, or with the last reference.
+    """
+
+    path: str
+    file_hash: str
+    copy: "tempfile._TemporaryFileWrapper[bytes] | None" = None
+
+    def close(self) -> None:
+        """Delete the copy, if it is one."""
+        if self.copy is not None:
+            self.copy.close()
+
+
+def fetch_audio(source: str) -> LocalAudio:
+    """Read a whole file once: its hash, and from object storage a copy for as long as the result is kept.
+
+    Args:
+        source: from `resolve_audio_path`.
+
+    Raises:
+        AudioRejected, OSError: as `open_audio`.
+    """
+    with open_audio(source) as file:
+        if "://" not in source:
+            return LocalAudio(source, _copy_and_hash(file, None))
+        copy = tempfile.NamedTemporaryFile(prefix="htcl-")  # noqa: SIM115  (closed by LocalAudio)
+        file_hash = _copy_and_hash(file, copy)
+        copy.flush()
+        return LocalAudio(copy.name, file_hash, copy)
+
+
+def hash_audio(source: str) -> str:
+    """Hash of a file's bytes, 32 hexadecimal digits; raises as `open_audio`."""
+    with open_audio(source) as file:
+        return _copy_and_hash(file, None)
+
+
+def _copy_and_hash(file: BinaryIO, copy: "tempfile._TemporaryFileWrapper[bytes] | None") -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
+        if copy is not None:
+            copy.write(block)
+    return digest.hexdigest()
 
 
 class WatchedFile:
