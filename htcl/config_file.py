@@ -132,7 +132,7 @@ def _default_positive() -> dict[str, PositiveRule]:
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
-    """Make relative paths absolute, in place; URIs stay as they are."""
+    """Make relative paths absolute and `file://` URIs paths, in place; other URIs stay as they are."""
     places = [(values, "workspace")]
     places += [(values[s], k) for s, k in _PATH_KEYS if isinstance(values.get(s), dict)]
     encoder = values.get("model")
@@ -141,8 +141,8 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
         places.append((encoder, "text_encoder"))
     for section, key in places:
         value = section.get(key)
-        if isinstance(value, str) and value and "://" not in value:
-            section[key] = str((folder / Path(value).expanduser()).resolve())
+        if isinstance(value, str) and value and storage.is_local(value):
+            section[key] = str((folder / storage.local_path(value).expanduser()).resolve())
 
 
 _PATH_KEYS = [

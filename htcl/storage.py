@@ -6,9 +6,10 @@ import contextlib
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 import fsspec
 
@@ -37,31 +38,77 @@ def local_path(uri: str) -> Path:
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
-    """The fsspec filesystem of a URI and the path in its own spelling."""
+    """The fsspec filesystem of a URI and the path in its own spelling.
+
+    Raises:
+        HTCLError: when nothing that is installed speaks its protocol.
+    """
     if is_local(uri):
-        return fsspec.core.url_to_fs(uri)  # type: ignore[no-any-return]
-    # Other processes write what this one looks for: a remembered listing would hide it.
-    return fsspec.core.url_to_fs(uri, use_listings_cache=False)  # type: ignore[no-any-return]
+        # By itself fsspec takes `::` in a path for a chain of filesystems.
+        return fsspec.filesystem("file"), str(local_path(uri).absolute())
+    try:
+        # Other processes write what this one looks for: a remembered listing would hide it.
+        return fsspec.core.url_to_fs(uri, use_listings_cache=False)  # type: ignore[no-any-return]
+    except (ImportError, ValueError) as error:
+        extra = "; pip install 'htcl[s3]'" if uri.startswith("s3://") else ""
+        raise HTCLError(f"{uri} cannot be opened here: {error}{extra}") from None
+
+
+@contextlib.contextmanager
+def reached(uri: str) -> Iterator[None]:
+    """Say what cannot be reached when object storage refuses; a file that is not there stays FileNotFoundError.
+
+    Raises:
+        HTCLError: no credentials, no permission, no such host.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        if is_local(uri) or isinstance(error, HTCLError):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise HTCLError(
+            f"{uri} cannot be reached: {reason}; check its name, the credentials and the endpoint"
+        ) from error
+
+
+def delta_url(uri: str) -> str:
+    """A folder as deltalake wants it.
+
+    Raises:
+        HTCLError: when there is a percent sign in it, which deltalake's parts decode once or twice.
+    """
+    if "%" in uri:
+        raise HTCLError(f"{uri}: no table can lie below a path with a percent sign; choose another workspace")
+    if is_local(uri):
+        return "file://" + quote(str(local_path(uri).absolute()))
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{quote(rest)}"
 
 
 def delta_options(uri: str) -> dict[str, str] | None:
     """What deltalake has to be told to reach a URI; credentials and endpoint come from the environment (AWS_…)."""
     if is_local(uri):
         return None
-    plain = os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "")).startswith("http://")
-    return {"allow_http": "true"} if plain else {}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", ""))
+    options = {"aws_endpoint_url": endpoint} if endpoint else {}
+    return options | ({"allow_http": "true"} if endpoint.startswith("http://") else {})
 
 
 def exists(uri: str) -> bool:
     """Whether a file or folder is there."""
     fs, path = filesystem(uri)
-    return bool(fs.exists(path))
+    with reached(uri):
+        return bool(fs.exists(path))
 
 
 def read_bytes(uri: str) -> bytes:
     """Read a whole small file."""
     fs, path = filesystem(uri)
-    return bytes(fs.cat_file(path))
+    with reached(uri):
+        return bytes(fs.cat_file(path))
 
 
 @contextlib.contextmanager
@@ -76,7 +123,8 @@ def open_atomic(uri: str) -> Iterator[IO[bytes]]:
         with tempfile.NamedTemporaryFile(prefix="htcl-") as aside_file:
             yield aside_file
             aside_file.flush()
-            fs.put_file(aside_file.name, path)
+            with reached(uri):
+                fs.put_file(aside_file.name, path)
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +147,8 @@ def local_copy(uri: str) -> Iterator[Path]:
         return
     fs, path = filesystem(uri)
     with tempfile.NamedTemporaryFile(prefix="htcl-") as handle:
-        fs.get_file(path, handle.name)
+        with reached(uri):
+            fs.get_file(path, handle.name)
         yield Path(handle.name)
 
 
@@ -109,19 +158,59 @@ def write_bytes(uri: str, data: bytes) -> None:
         handle.write(data)
 
 
+def create_object(uri: str, data: bytes) -> bool:
+    """Write a small object unless there is one; of several writers at once one succeeds.
+
+    Args:
+        uri: in object storage.
+        data: the content.
+
+    Returns:
+        Whether it was written.
+    """
+    fs, path = filesystem(uri)
+    try:
+        fs.pipe_file(path, data, mode="create")
+    except OSError:  # each storage has its own way to say that another was faster
+        if not exists(uri):
+            raise
+        return False
+    return True
+
+
+def upload(folder: Path, uri: str, names: Sequence[str]) -> None:
+    """Copy files, by their paths relative to a local folder, to below a URI of object storage, many at once."""
+    fs, path = filesystem(uri)
+    with reached(uri):
+        fs.put([str(folder / name) for name in names], [f"{path}/{name}" for name in names])
+
+
+def download(uri: str, folder: Path, names: Sequence[str]) -> None:
+    """Copy files, by their paths relative to a URI, to below a local folder, many at once."""
+    fs, path = filesystem(uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    with reached(uri):
+        fs.get([f"{path}/{name}" for name in names], [str(folder / name) for name in names])
+
+
 def list_folder(uri: str) -> list[str]:
     """Names of what lies in a folder; none where there is no such folder."""
     fs, path = filesystem(uri)
-    try:
-        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(path, detail=False))
-    except FileNotFoundError:
-        return []
+    with reached(uri):
+        try:
+            found = [str(name).rstrip("/") for name in fs.ls(path, detail=False)]
+        except FileNotFoundError:
+            return []
+    # Object storage may hold an empty object that stands for the folder itself.
+    return sorted(name.rsplit("/", 1)[-1] for name in found if name != path.rstrip("/"))
 
 
 def remove_folder(uri: str) -> None:
     """Delete a folder and all in it, if it is there."""
     fs, path = filesystem(uri)
-    with contextlib.suppress(FileNotFoundError):
+    with reached(uri), contextlib.suppress(FileNotFoundError):
         fs.rm(path, recursive=True)
 
 
@@ -135,19 +224,22 @@ def list_files(uri: str) -> dict[str, tuple[int, str]]:
     """
     fs, path = filesystem(uri)
     try:
-        if is_local(uri):
-            _check_readable(path)
-        found = fs.find(path, detail=True)
+        with reached(uri):
+            if is_local(uri):
+                _check_readable(path)
+            found = fs.find(path, detail=True)
+    except FileNotFoundError:
+        found = {}
     except PermissionError as error:
-        place = error.filename or uri
-        raise HTCLError(f"{place} cannot be read: {error.strerror}; check its permissions") from None
-    if not found and not fs.exists(path):
+        raise HTCLError(f"{error.filename or uri} cannot be read: {error.strerror}; check its permissions") from None
+    if not found and not exists(uri):
         raise HTCLError(f"{uri} does not exist; check the path in the config")
     base = path.rstrip("/")
     files = {}
     for name, info in sorted(found.items()):
         relative = name[len(base) :].lstrip("/") or Path(name).name
-        if not any(part.startswith((".", "_")) for part in Path(relative).parts):
+        # An empty object with the name of a folder stands for the folder.
+        if not name.endswith("/") and not any(part.startswith((".", "_")) for part in Path(relative).parts):
             files[relative] = (int(info["size"]), _change_tag(info))
     return files
 

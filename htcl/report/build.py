@@ -54,7 +54,7 @@ def build_report(config: PipelineConfig, step: Step) -> None:
     with store.create(step.recipe) as draft:
         data = _report_data(config, store, _manifests(store, step))
         (draft.path / REPORT_FILE).write_text(render(data), encoding="utf-8")
-    log(get_logger("report"), "report published", path=f"{store.uri('report', step.key)}/{REPORT_FILE}")
+    log(get_logger("report"), "report published", path=f"{store.content('report', step.key)}/{REPORT_FILE}")
 
 
 def _report_data(config: PipelineConfig, store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> ReportData:

@@ -4,13 +4,19 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from htcl import storage
 from htcl.artifacts import MANIFEST, ArtifactStore, Recipe
 from htcl.errors import HTCLError
+from htcl.parts import write_part
 
 RECIPE = Recipe("model", 1, {"size": 3}, {"data": "abc"})
 
@@ -123,22 +129,92 @@ def test_a_killed_maker_leaves_nothing_visible_and_the_next_one_works(tmp_path):
     assert sorted(f.name for f in make(store).iterdir()) == ["deep", MANIFEST]
 
 
-def test_the_manifest_is_uploaded_last(monkeypatch):
-    store = ArtifactStore(f"memory://{uuid.uuid4().hex}")
-    fs, _ = storage.filesystem(store.workspace)
-    sent, put_file = [], type(fs).put_file
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """A workspace in object storage; copies go into a folder of their own."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    return ArtifactStore(f"memory://{uuid.uuid4().hex}")
 
-    def fail_at_manifest(self, source, target, **kwargs):
-        sent.append(target.rpartition("/")[2])
-        if sent[-1] == MANIFEST:
-            raise OSError("connection lost")
-        put_file(self, source, target, **kwargs)
 
-    monkeypatch.setattr(type(fs), "put_file", fail_at_manifest)
-    with pytest.raises(OSError, match="connection lost"):
-        make(store)
-    assert sent == ["weights", MANIFEST]
-    assert not store.published("model", RECIPE.key)
+def publishing(monkeypatch, store, act):
+    """Let `act(pipe_file, *arguments)` stand in for the write of a manifest."""
+    kind = type(storage.filesystem(store.workspace)[0])
+    pipe_file = kind.pipe_file
+    monkeypatch.setattr(kind, "pipe_file", lambda *arguments, **options: act(pipe_file, *arguments, **options))
+
+
+def test_the_manifest_is_written_last_and_without_it_nothing_stays(remote, monkeypatch):
+    seen = []
+
+    def fail(pipe_file, fs, path, data, **options):
+        seen.extend(name.rpartition("/")[2] for name in files(remote))
+        raise OSError("connection lost")
+
+    with monkeypatch.context() as patch:
+        publishing(patch, remote, fail)
+        with pytest.raises(OSError, match="connection lost"):
+            make(remote)
+    assert seen == ["weights"]
+    assert files(remote) == [] and not remote.published("model", RECIPE.key)
+    assert (make(remote) / "deep" / "weights").read_bytes() == b"weights"
+
+
+def test_a_manifest_that_arrived_counts_though_its_answer_was_lost(remote, monkeypatch):
+    def lose(pipe_file, *arguments, **options):
+        pipe_file(*arguments, **options)
+        raise OSError("connection lost")
+
+    publishing(monkeypatch, remote, lose)
+    assert (make(remote) / "deep" / "weights").read_bytes() == b"weights"
+
+
+def test_an_attempt_that_another_overtook_is_deleted_and_changes_nothing(remote):
+    with remote.create(RECIPE) as slow:
+        (slow.path / "deep").mkdir()
+        (slow.path / "deep" / "weights").write_bytes(b"slower")
+        make(remote, b"faster")
+    assert (remote.fetch("model", RECIPE.key) / "deep" / "weights").read_bytes() == b"faster"
+    assert len(files(remote)) == 2
+
+
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_of_what_tasks_wrote_only_told_parts_belong_to_the_artifact(where, tmp_path, remote):
+    store = ArtifactStore(str(tmp_path / "work")) if where == "local" else remote
+    rows = pa.table({"n": [1, 2]})
+    with store.create(RECIPE) as draft:
+        draft.parts.append(write_part(draft.uri, rows, "pairs"))
+        write_part(draft.uri, pa.table({"n": [3]}), "pairs")
+        assert not store.published("model", RECIPE.key)
+    told = draft.parts[0]
+    assert store.manifest("model", RECIPE.key)["files"] == {told.path: told.size}
+    folder = store.fetch("model", RECIPE.key)
+    assert ds.dataset(folder / "pairs").to_table() == rows
+    assert storage.exists(storage.join(store.content("model", RECIPE.key), told.path))
+
+
+def test_copies_of_another_user_are_not_read(remote, tmp_path, monkeypatch):
+    make(remote)
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    (tmp_path / "tmp" / "htcl-cache-12345").mkdir()
+    with pytest.raises(HTCLError, match="htcl-cache-12345 belongs to another user"):
+        remote.fetch("model", RECIPE.key)
+
+
+def test_many_readers_of_one_host_copy_an_artifact_once(remote, monkeypatch):
+    with remote.create(RECIPE) as draft:
+        (draft.path / "weights").write_bytes(b"1")
+    copied, get_file = [], MemoryFileSystem.get_file
+
+    def slow(self, source, target, **options):
+        copied.append(source)
+        time.sleep(0.05)
+        get_file(self, source, target, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", slow)
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(lambda _: remote.fetch("model", RECIPE.key), range(4)))) == 1
+    assert len(copied) == 1
 
 
 def test_a_fetch_from_object_storage_is_copied_once_and_anew_after_a_remake(tmp_path, monkeypatch):

@@ -127,6 +127,13 @@ def test_relative_paths_start_at_the_file_and_uris_stay(tmp_path, monkeypatch):
     assert config.interactions.path == "/log"
 
 
+def test_file_uris_are_paths(tmp_path):
+    text = f"workspace: file://{tmp_path}/w\ncatalog: {{path: 'file:///a b/c.csv'}}\ninteractions: {{path: i}}\n"
+    config = load_config(write(tmp_path, text), ["interactions.path=file:///log/"])
+    assert (config.workspace, config.catalog.path) == (f"{tmp_path}/w", "/a b/c.csv")
+    assert config.interactions.path == "/log"
+
+
 def test_saving_and_loading_gives_the_same_configuration(tmp_path):
     config = load_config(write(tmp_path, BASE + "preset: demo\nname: Łódź ♪"))
     saved = save_config(config, tmp_path / "elsewhere" / "config.yaml")

@@ -124,3 +124,50 @@ def test_a_local_copy_has_the_content_and_leaves_nothing_behind(tmp_path, remote
     with storage.local_copy(uri) as path:
         assert path.read_bytes() == b"content"
     assert path.exists() != remote and storage.exists(uri)
+
+
+def test_of_several_creators_of_an_object_the_first_succeeds():
+    uri = f"memory://{uuid.uuid4().hex}/object"
+    assert storage.create_object(uri, b"first")
+    assert not storage.create_object(uri, b"second")
+    assert storage.read_bytes(uri) == b"first"
+
+
+def test_files_go_up_and_come_down_by_their_names(tmp_path):
+    root, names = f"memory://{uuid.uuid4().hex}", ["a b.txt", "deep/ü.txt"]
+    for name in names:
+        storage.write_bytes(str(tmp_path / "from" / name), name.encode())
+    storage.upload(tmp_path / "from", storage.join(root, "there"), names)
+    assert set(storage.list_files(storage.join(root, "there"))) == set(names)
+    storage.download(storage.join(root, "there"), tmp_path / "to", names)
+    assert [(tmp_path / "to" / name).read_text() for name in names] == names
+
+
+def test_a_path_of_this_machine_may_hold_any_characters(tmp_path):
+    for name in ("a::b", "[x]", "50%20", "a b"):
+        for prefix in ("", "file://"):
+            uri = f"{prefix}{tmp_path}/{name}/file"
+            storage.write_bytes(uri, name.encode())
+            assert (tmp_path / name / "file").read_text() == name
+            assert list(storage.list_files(f"{prefix}{tmp_path}/{name}/")) == ["file"]
+
+
+def test_a_protocol_that_nobody_speaks_is_one_sentence():
+    with pytest.raises(HTCLError, match="nowhere://x cannot be opened here: Protocol not known"):
+        storage.exists("nowhere://x")
+
+
+def test_object_storage_that_refuses_is_one_sentence_and_a_missing_object_is_none(monkeypatch):
+    fs, _ = storage.filesystem("memory://x")
+
+    def refuse(*_, **__):
+        raise RuntimeError("Access\nDenied")
+
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(f"memory://{uuid.uuid4().hex}")
+    for name in ("exists", "cat_file", "ls", "find", "put_file"):
+        monkeypatch.setattr(type(fs), name, refuse)
+    places = [storage.exists, storage.read_bytes, storage.list_folder, storage.list_files]
+    for act in (*places, lambda uri: storage.write_bytes(uri, b"")):
+        with pytest.raises(HTCLError, match="memory://x cannot be reached: Access Denied; check its name, the cred"):
+            act("memory://x")

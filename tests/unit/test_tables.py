@@ -1,4 +1,5 @@
 import threading
+from pathlib import Path
 
 import deltalake
 import pyarrow as pa
@@ -55,34 +56,69 @@ def test_older_versions_can_be_read(table):
     for n in range(3):
         table.replace_rows(rows(("a", n)))
     assert [content(table, version=version) for version in range(3)] == [[("a", 0)], [("a", 1)], [("a", 2)]]
-    assert pq.read_table(table.file_uris(version=1)[0])["n"].to_pylist() == [1]
+    (part,) = table.parts(version=1)
+    assert pq.read_table(f"{table.uri}/{part.path}")["n"].to_pylist() == [1]
+    with pytest.raises(HTCLError, match="table counts has no version 7"):
+        table.read(version=7)
 
 
 def test_reading_takes_columns_and_a_filter(table):
     table.replace_rows(rows(("a", 1), ("b", 2)))
     assert table.read(columns=["n"], filter_=pc.field("dt") == "b").to_pydict() == {"n": [2]}
-    assert len(table.file_uris()) == 2
-    assert sorted(uri.split("/")[-2] for uri in table.file_uris()) == ["dt=a", "dt=b"]
+    assert sorted((part.path.split("/")[0], part.rows, part.partition) for part in table.parts()) == [
+        ("dt=a", 1, "a"),
+        ("dt=b", 1, "b"),
+    ]
+    assert all((Path(table.uri) / part.path).stat().st_size == part.size for part in table.parts())
 
 
 def test_rows_that_were_worked_out_from_an_older_version_are_refused(table):
     base = table.version()
     table.replace_rows(rows(("a", 1)), base=base)
     with pytest.raises(HTCLError, match=r"another run has changed it meanwhile \(version -1 -> 0\); run the step"):
-        table.replace_rows(rows(("a", 1)), replace=False, base=base)
+        table.replace_rows(rows(("a", 1)), base=base)
     assert content(table) == [("a", 1)]
 
 
-def test_files_are_invisible_until_their_folder_is_committed(table, tmp_path):
+def test_a_base_is_held_only_against_the_partitions_that_are_replaced(table):
+    base = table.replace_rows(rows(("a", 1), ("b", 2)))
+    table.replace_rows(rows(("b", 3)), ["b"])
+    assert table.replace_rows(rows(("a", 4)), ["a"], base=base) == 2
+    with pytest.raises(HTCLError, match=r"another run has changed it meanwhile \(version 0 -> 2\)"):
+        table.replace_rows(rows(("b", 5)), ["b"], base=base)
+    with pytest.raises(HTCLError, match="another run has changed it"):
+        table.replace_rows(rows(("c", 6)), base=base)
+    table.replace_rows(rows(("c", 7)), replace=False, base=base)
+    assert content(table) == [("a", 4), ("b", 3), ("c", 7)]
+
+
+def test_files_are_invisible_until_they_are_committed(table):
     table.replace_rows(rows(("a", 1)))
-    folder = table.new_folder()
-    written = tmp_path / folder / "dt=b"
-    written.mkdir(parents=True)
-    pq.write_table(pa.table({"n": [2]}), written / "part-0.parquet")
-    (written / "_SUCCESS").touch()
+    part = table.write(rows(("b", 2)), "b")
+    table.write(rows(("b", 3)), "b")  # of a task that nobody heard of
     assert content(table) == [("a", 1)]
-    table.commit(folder, replace=["b"])
+    table.commit([part], replace=["b"])
     assert content(table) == [("a", 1), ("b", 2)]
+    assert table.parts()[0].rows == 1
+
+
+def test_a_commit_says_what_it_was_given_to_say(table):
+    assert table.properties() == {}
+    table.commit([table.write(rows(("a", 1)), "a")], True, properties={"files": "ü", "n": [1]})
+    table.replace_rows(rows(("b", 1)), ["b"])
+    assert table.properties(0) == {"files": "ü", "n": [1]}
+    assert table.properties() == {}
+    with pytest.raises(HTCLError, match="has no version 9"):
+        table.properties(9)
+
+
+def test_vacuum_deletes_what_the_newest_version_does_not_need(table):
+    table.commit([table.write(rows(("a", 1)), "a")], True, properties={"kept": 1})
+    table.commit([table.write(rows(("a", 2)), "a")], True, properties={"kept": 2})
+    table.write(rows(("b", 3)), "b")
+    table.vacuum()
+    assert [f.name for f in Path(table.uri).rglob("*.parquet")] == [Path(table.parts()[0].path).name]
+    assert content(table) == [("a", 2)] and table.properties() == {"kept": 2}
 
 
 def test_a_partition_value_with_special_characters_is_kept_as_it_is(table):
@@ -93,18 +129,31 @@ def test_a_partition_value_with_special_characters_is_kept_as_it_is(table):
 
 def test_rows_outside_the_replaced_partitions_are_refused(table):
     table.replace_rows(rows(("a", 1), ("b", 2)))
-    with pytest.raises(HTCLError, match="holds rows of dt b, which this commit does not replace"):
+    with pytest.raises(HTCLError, match="there are rows of dt b, which this commit does not replace"):
         table.replace_rows(rows(("a", 3), ("b", 4)), ["a"])
     assert content(table) == [("a", 1), ("b", 2)]
 
 
-def test_files_without_a_partition_folder_are_refused(table, tmp_path):
-    folder = table.new_folder()
-    (tmp_path / folder).mkdir(parents=True)
-    pq.write_table(rows(("a", 1)), f"{folder}/part-0.parquet")
-    with pytest.raises(HTCLError, match="does not lie below a folder dt=VALUE"):
-        table.commit(folder, replace=True)
-    assert not table.exists()
+def test_partitions_of_a_table_without_any_cannot_be_replaced(tmp_path):
+    table = GrowingTable(str(tmp_path), "counts", SCHEMA)
+    table.replace_rows(rows(("a", 1)))
+    with pytest.raises(HTCLError, match="table counts has no partitions; a cannot be told apart"):
+        table.commit([], ["a"])
+    assert content(table) == [("a", 1)]
+
+
+@pytest.mark.parametrize("name", ["a b", "ü#x?y", "[x]::y", "file"])
+def test_a_table_lies_wherever_its_workspace_does(tmp_path, name):
+    table = GrowingTable(f"file://{tmp_path}/{name}" if name == "file" else f"{tmp_path}/{name}", "counts", SCHEMA)
+    for n in range(2):
+        table.replace_rows(rows(("a", n)))
+    assert content(table) == [("a", 1)] and content(table, version=0) == [("a", 0)]
+    assert (tmp_path / name / "tables" / "counts" / table.parts()[0].path).exists()
+
+
+def test_a_path_with_a_percent_sign_is_refused(tmp_path):
+    with pytest.raises(HTCLError, match="a%20b/tables/counts: no table can lie below a path with a percent sign"):
+        GrowingTable(f"{tmp_path}/a%20b", "counts", SCHEMA)
 
 
 def test_of_two_writers_from_one_version_the_second_conflicts(table):
