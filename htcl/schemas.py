@@ -83,7 +83,7 @@ QUALITY = pa.schema(
     [
         _field("dt", pa.string(), "Day, ISO date, UTC; null for the whole window"),
         _field("measure", pa.string(), "events, rejects, funnel, positives_per_anchor or gini", nullable=False),
-        _field("name", pa.string(), "Event type, reason, step of the funnel, degree, or what is unequal", nullable=False),
+        _field("name", pa.string(), "Event type, reason, step of the funnel, degree, or what of", nullable=False),
         _field("value", pa.float64(), "How many, or how unequal", nullable=False),
     ]
 )
