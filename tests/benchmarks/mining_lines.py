@@ -117,15 +117,11 @@ def _duckdb(log: Path, words: Sequence[str]) -> tuple[float, Memory]:
 
 
 def one_day(size: Size) -> list[Line]:
-    """Count one day of a mined log again, then take a snapshot of what there is then."""
+    """Count one day of a mined log again."""
     day = mine(size.config, "--start", LAST_DAY, "--end", LAST_DAY)
-    snapshot = mine(size.config, "--as-of", "1")
     what, share = f"of {_millions(size.events)} events in {DAYS} days", day.count / size.mined.count
     whole = f"{size.mined.count:.1f} s"
-    return [
-        Line(f"counting one day {what}, against all days", f"{day.count:.1f} s", whole, f"{share:.0%}", "at most 10 %"),
-        Line(f"merging the counts {what} into a snapshot", f"{snapshot.snapshot:.1f} s", "", "", ""),
-    ]
+    return [Line(f"counting one day {what}, against all days", f"{day.count:.1f} s", whole, f"{share:.0%}", "at most 10 %")]
 
 
 def where_time_goes(size: Size) -> list[Line]:
