@@ -121,7 +121,9 @@ def one_day(size: Size) -> list[Line]:
     day = mine(size.config, "--start", LAST_DAY, "--end", LAST_DAY)
     what, share = f"of {_millions(size.events)} events in {DAYS} days", day.count / size.mined.count
     whole = f"{size.mined.count:.1f} s"
-    return [Line(f"counting one day {what}, against all days", f"{day.count:.1f} s", whole, f"{share:.0%}", "at most 10 %")]
+    return [
+        Line(f"counting one day {what}, against all days", f"{day.count:.1f} s", whole, f"{share:.0%}", "at most 10 %")
+    ]
 
 
 def where_time_goes(size: Size) -> list[Line]:
