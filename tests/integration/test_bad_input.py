@@ -83,7 +83,7 @@ def test_a_refused_run_leaves_what_is_published_as_it_was(htcl: Htcl, own_run: R
     change(own_run.path, interactions={"path": "/nowhere/logs"})
     expect_refusal(htcl, own_run.path, "/nowhere/logs", "does not exist", "check the path")
     change(own_run.path, interactions={"path": log}, pairs={"min_users": 40})
-    expect_refusal(htcl, own_run.path, "has 40 users", "lower pairs.min_users")
+    expect_refusal(htcl, own_run.path, "with 40 users", "lower pairs.min_users")
     change(own_run.path, interactions={"positive": {"purchase": {}}})
     expect_refusal(htcl, own_run.path, "none of", "is a positive response", "interactions.positive (purchase)")
     assert pointer.read_bytes() == before

@@ -55,7 +55,7 @@ def test_the_flow_runs_on_real_works_and_refuses_the_bad_files_by_their_reason(s
     found = {row["key"]: row["reason"] for row in rejects if row["source"] == "audio"}
     broken = [json.loads(line) for line in (CONCERT / "broken" / "broken_catalog.jsonl").read_text().splitlines()]
     assert found == {row["track_id"]: row["expected"] for row in broken if row["expected"] != "clipped"}
-    reasons = {row["reason"] for row in rejects if row["source"] == "interactions"}
-    assert {"unknown_track", "missing_user_id"} <= reasons
+    reasons = {(row["source"], row["reason"]) for row in rejects if row["source"] != "audio"}
+    assert {("pairs", "unknown_track"), ("interactions", "missing_user_id")} <= reasons
     figures = ArtifactStore(config.workspace).manifest("shards", plan(config)["shards"].key)["figures"]
     assert figures["tracks"] == TRACKS + 1  # clipping is a warning

@@ -59,7 +59,7 @@ def test_a_run_ends_with_the_result_table_and_the_path_of_a_report(demo_run: Run
     assert demo_run.finished.rstrip().endswith(f"report: {page}")
     for system in ("random", "popularity", "text alone", "stage1", "stage2"):
         assert system in demo_run.finished
-    for part in ("events in", "recall@10", "slow sad waltz on a harp", "data:audio/mpeg", "unknown_track"):
+    for part in ("events in", "recall@10", "slow sad waltz on a harp", "data:audio/mpeg", "unknown track"):
         assert part in page.read_text()
 
 
