@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,11 @@ TEXT = {
 SIZE = "audio 4 x 256, text 2 x 128, both trained"
 
 
-def new_model(stage: int, **changes: Any) -> HTCLModel:
-    """A model of medium size, the same every time."""
+def new_model(stage: int, audio: Mapping[str, Any] | None = None, **changes: Any) -> HTCLModel:
+    """A model of medium size, or with another audio encoder, the same every time."""
     torch.manual_seed(0)
-    return HTCLModel(HTCLConfig(audio_config=AUDIO, text_config=TEXT, stage=stage, **changes)).train()
+    config = HTCLConfig(audio_config={**AUDIO, **(audio or {})}, text_config=TEXT, stage=stage, **changes)
+    return HTCLModel(config).train()
 
 
 def new_processor(parity: bool = False) -> HTCLProcessor:
