@@ -125,16 +125,7 @@ class Progress:
         if now - self._last < self._every and done < self._total:
             return
         self._last = now
-        elapsed = max(now - self._start, 1e-9)
-        rate = done / elapsed
-        eta = (self._total - done) / rate if rate > 0 else float("inf")
-        log(
-            self._logger,
-            "progress",
-            what=self._what,
-            done=done,
-            total=self._total,
-            per_second=round(rate, 2),
-            eta_seconds=round(eta, 1),
-            **fields,
-        )
+        rate = done / max(now - self._start, 1e-9)
+        # Before the first is finished there is no rate.
+        pace = {"per_second": round(rate, 2), "eta_seconds": round((self._total - done) / rate, 1)} if done else {}
+        log(self._logger, "progress", what=self._what, done=done, total=self._total, **pace, **fields)

@@ -93,10 +93,11 @@ def test_progress_gives_rate_and_time_left_at_most_every_few_seconds(records, mo
     now = [100.0]
     monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
     progress = Progress(get_logger("test"), "songs", total=100, every=5)
-    for seconds, done in ((1, 10), (4.9, 49), (10, 50), (12, 60), (20, 100)):
+    for seconds, done in ((1, 0), (5, 0), (6, 10), (9.9, 49), (10, 50), (12, 60), (20, 100)):
         now[0] = 100.0 + seconds
         progress.update(done, loss=0.5)
     assert [record.fields for record in records] == [
+        {"what": "songs", "done": 0, "total": 100, "loss": 0.5},
         {"what": "songs", "done": 50, "total": 100, "per_second": 5.0, "eta_seconds": 10.0, "loss": 0.5},
         {"what": "songs", "done": 100, "total": 100, "per_second": 5.0, "eta_seconds": 0.0, "loss": 0.5},
     ]
