@@ -19,7 +19,7 @@ from session import job_parser, run_job, spark_session, stage_progress
 
 from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig
-from htcl.embedding_work import Model, Work, embeddings_table, find_work, part_groups, read_songs, song_groups
+from htcl.embeddings.work import Model, Work, embeddings_table, find_work, part_groups, read_songs, song_groups
 from htcl.logs import get_logger, log
 from htcl.parts import Part
 from htcl.plan import plan
@@ -60,8 +60,8 @@ def _embed(spark: SparkSession, config: PipelineConfig, model: Model, work: Work
     workspace, batch_size = config.workspace, config.embedding.batch_size
 
     def run(groups: Iterator[bytes]) -> Iterator[Part]:
-        from htcl.embedding import torch_device
-        from htcl.embedding_tasks import embed_group
+        from htcl.embeddings.embedder import torch_device
+        from htcl.embeddings.tasks import embed_group
 
         task = TaskContext.get()
         gpu = task.resources().get("gpu")
@@ -77,7 +77,7 @@ def _rewrite(spark: SparkSession, config: PipelineConfig, model: Model, work: Wo
     workspace, gone = config.workspace, work.gone
 
     def run(groups: Iterator[list[Part]]) -> Iterator[Part]:
-        from htcl.embedding_tasks import rewrite_parts
+        from htcl.embeddings.tasks import rewrite_parts
 
         for group in groups:
             yield from rewrite_parts(group, workspace, model, gone)

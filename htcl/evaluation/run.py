@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from htcl.artifacts import ArtifactStore
 from htcl.champion import ancestors
 from htcl.config import PipelineConfig
-from htcl.embedding import SongEmbedder
+from htcl.embeddings.embedder import SongEmbedder
 from htcl.errors import HTCLError
 from htcl.evaluation.bootstrap import paired_difference
 from htcl.evaluation.pairs import held_out_queries

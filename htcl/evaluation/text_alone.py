@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from htcl.config import PipelineConfig
-from htcl.embedding import unit
+from htcl.embeddings.embedder import unit
 from htcl.training.stages import new_stage1
 
 BATCH_SIZE = 64

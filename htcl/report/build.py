@@ -17,7 +17,7 @@ from htcl.artifacts import ArtifactStore
 from htcl.audio.decode import AudioRejected, decode_audio, resolve_audio_path
 from htcl.audio.preview import encode_preview
 from htcl.config import PipelineConfig, fingerprint
-from htcl.embedding import SongEmbedder
+from htcl.embeddings.embedder import SongEmbedder
 from htcl.evaluation.results import SYSTEMS, Result, from_table
 from htcl.evaluation.run import RESULTS_FILE
 from htcl.ingest.catalog import read_catalog

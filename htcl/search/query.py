@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from htcl.artifacts import ArtifactStore
 from htcl.champion import require_champion
-from htcl.embedding import SongEmbedder
+from htcl.embeddings.embedder import SongEmbedder
 from htcl.errors import HTCLError
 from htcl.ingest.catalog import read_catalog
 from htcl.search.index import SongIndex

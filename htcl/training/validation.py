@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch.distributed as dist
 
-from htcl.embedding import Float32, SongEmbedder
+from htcl.embeddings.embedder import Float32, SongEmbedder
 from htcl.evaluation.results import Result, per_query_table, summarise
 from htcl.evaluation.retrieval import evaluate_retrieval
 from htcl.models import HTCLModel, HTCLProcessor

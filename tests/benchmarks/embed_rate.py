@@ -20,7 +20,7 @@ import torch
 from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig
 from htcl.config_file import load_config
-from htcl.embedding import SongEmbedder
+from htcl.embeddings.embedder import SongEmbedder
 from htcl.plan import plan
 from htcl.shards.index import read_index
 from htcl.shards.reader import Mel, ShardReader

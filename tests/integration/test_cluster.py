@@ -17,7 +17,7 @@ from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig
 from htcl.config_file import load_config
 from htcl.demo.project import prepare_demo
-from htcl.embedding_work import embeddings_table
+from htcl.embeddings.work import embeddings_table
 from htcl.ingest.catalog import build_catalog, read_catalog
 from htcl.pairs.store import pair_table
 from htcl.plan import plan

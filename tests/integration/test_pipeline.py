@@ -17,7 +17,7 @@ import webdataset as wds
 
 from htcl.artifacts import MANIFEST, ArtifactStore
 from htcl.champion import require_champion
-from htcl.embedding import SongEmbedder
+from htcl.embeddings.embedder import SongEmbedder
 from htcl.ingest.catalog import read_catalog
 from htcl.plan import plan
 from htcl.report.build import report_path

@@ -16,8 +16,8 @@ import pytest
 from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig
 from htcl.config_file import load_config
-from htcl.embedding import SongEmbedder
-from htcl.embedding_work import embeddings_table
+from htcl.embeddings.embedder import SongEmbedder
+from htcl.embeddings.work import embeddings_table
 from htcl.plan import plan
 from htcl.shards.index import read_index
 from htcl.shards.reader import ShardReader

@@ -10,7 +10,7 @@ import pytest
 
 from htcl.artifacts import ArtifactStore, Recipe
 from htcl.config_file import validate_config
-from htcl.embedding import SongEmbedder
+from htcl.embeddings.embedder import SongEmbedder
 from htcl.errors import HTCLError
 from htcl.evaluation import text_alone as text_alone_module
 from htcl.evaluation.results import from_table

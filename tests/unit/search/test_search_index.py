@@ -9,7 +9,7 @@ import pytest
 from htcl.artifacts import ArtifactStore, Recipe
 from htcl.champion import switch_champion
 from htcl.config_file import validate_config
-from htcl.embedding import SongEmbedder
+from htcl.embeddings.embedder import SongEmbedder
 from htcl.errors import HTCLError
 from htcl.ingest.catalog import CATALOG_FILE, CHECKED_CATALOG
 from htcl.plan import Step

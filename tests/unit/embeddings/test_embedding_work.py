@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from htcl.artifacts import ArtifactStore
-from htcl.embedding_work import (
+from htcl.embeddings.work import (
     BYTES_PER_TASK,
     ROWS_PER_FILE,
     Model,
@@ -73,7 +73,7 @@ def test_a_model_without_rows_lacks_all(known, tmp_path):
 
 
 def test_songs_come_with_the_text_that_the_model_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr("htcl.embedding_work._TEXTS", 2)
+    monkeypatch.setattr("htcl.embeddings.work._TEXTS", 2)
     for kind in ("catalog", "shards", "stage2"):
         (tmp_path / kind).mkdir()
     described = [{"track_id": t, "title": f"T{t}", "tags": ["slow"], "audio_path": t, "split": "train"} for t in "cba"]

@@ -15,8 +15,8 @@ import torch
 
 from htcl import storage
 from htcl.artifacts import ArtifactStore
-from htcl.embedding import Float32, SongEmbedder
-from htcl.embedding_work import Model, embeddings_table, identities
+from htcl.embeddings.embedder import Float32, SongEmbedder
+from htcl.embeddings.work import Model, embeddings_table, identities
 from htcl.logs import quiet_libraries
 from htcl.parts import Part
 from htcl.schemas import embeddings_schema
@@ -64,7 +64,7 @@ def embed_songs(
     Args:
         embedder: of the model.
         shards: folder of the shards.
-        songs: rows of the index with a text and its hash (`htcl.embedding_work.find_work`); at least one.
+        songs: rows of the index with a text and its hash (`htcl.embeddings.work.find_work`); at least one.
         fused: also compute fusion embeddings.
         batch_size: songs of a forward pass.
 

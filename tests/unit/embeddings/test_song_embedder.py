@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from htcl.embedding import SongEmbedder, unit
-from htcl.embedding_tasks import embed_songs
+from htcl.embeddings.embedder import SongEmbedder, unit
+from htcl.embeddings.tasks import embed_songs
 from htcl.errors import HTCLError
 
 
@@ -74,7 +74,7 @@ def test_songs_of_several_shards_are_batched_by_length(embedder, wanted, world, 
 @pytest.mark.parametrize("size", [1, 3000])
 def test_songs_are_read_in_buffers_of_bounded_size(embedder, wanted, world, monkeypatch, size):
     whole = stream(embedder, world, wanted)
-    monkeypatch.setattr("htcl.embedding_tasks.BUFFER_BYTES", size)
+    monkeypatch.setattr("htcl.embeddings.tasks.BUFFER_BYTES", size)
     found = stream(embedder, world, wanted)
     assert found["track_id"].to_pylist() != whole["track_id"].to_pylist()  # sorted by length within a buffer only
     found, whole = (rows.sort_by("track_id") for rows in (found, whole))

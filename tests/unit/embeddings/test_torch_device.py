@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from htcl.embedding import torch_device
+from htcl.embeddings.embedder import torch_device
 from htcl.errors import HTCLError
 
 

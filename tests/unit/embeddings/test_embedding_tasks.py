@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from htcl.artifacts import ArtifactStore, Recipe
-from htcl.embedding import SongEmbedder
-from htcl.embedding_tasks import _load, embed_group, rewrite_parts
-from htcl.embedding_work import Model, embeddings_table, find_work, song_groups
+from htcl.embeddings.embedder import SongEmbedder
+from htcl.embeddings.tasks import _load, embed_group, rewrite_parts
+from htcl.embeddings.work import Model, embeddings_table, find_work, song_groups
 
 THREADS = torch.get_num_threads()
 
