@@ -202,13 +202,12 @@ def export_reference(
 def _run(path: Path, overrides: list[str]) -> None:
     """Run the whole pipeline and show what came out."""
     from htcl.plan import raw_inputs
+    from htcl.show import show_outcome
 
     config = load_config(path, overrides)
     raw_inputs(config)  # what is not there ends here, before anything starts
     started = time.monotonic()
     keys = _run_flow("flows.full_pipeline", path, overrides)
-    from htcl.show import show_outcome  # brings torch, which the start need not wait for
-
     show_outcome(config, keys, time.monotonic() - started)
 
 

@@ -14,7 +14,7 @@ from htcl.artifacts import ArtifactStore
 from htcl.champion import Champion, ancestors, read_champion, switch_champion
 from htcl.config import PipelineConfig
 from htcl.evaluation.gate import GateDecision, decide
-from htcl.evaluation.run import PER_QUERY_FILE
+from htcl.evaluation.results import PER_QUERY_FILE
 from htcl.logs import get_logger, log
 from htcl.search.index import read_embeddings
 

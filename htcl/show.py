@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
@@ -10,9 +12,13 @@ from rich.table import Table
 from htcl.artifacts import ArtifactStore
 from htcl.champion import read_champion
 from htcl.config import PipelineConfig
-from htcl.evaluation.results import SYSTEMS, Result, from_table, markdown_table
+from htcl.evaluation.results import RESULTS_FILE, SYSTEMS, Result, from_table, markdown_table
 from htcl.plan import plan
-from htcl.search.query import Found
+from htcl.publish import read_decision
+from htcl.report import report_path
+
+if TYPE_CHECKING:  # it brings torch
+    from htcl.search.query import Found
 
 COLUMNS = [
     ("text_to_audio", "test", "recall_at_1", "text>audio\nrecall@1"),
@@ -50,9 +56,6 @@ def show_outcome(config: PipelineConfig, keys: dict[str, str], seconds: float) -
         keys: artifact keys of the run by step.
         seconds: how long it took.
     """
-    from htcl.publish import read_decision
-    from htcl.report.build import report_path
-
     console = _console()
     console.print(_result_table(config, _results(config, keys["evaluation"])))
     champion = read_champion(config.workspace)
@@ -76,8 +79,6 @@ def show_results(config: PipelineConfig) -> None:
 
 
 def _results(config: PipelineConfig, evaluation: str) -> list[Result]:
-    from htcl.evaluation.run import RESULTS_FILE
-
     return from_table(pq.read_table(ArtifactStore(config.workspace).fetch("evaluation", evaluation) / RESULTS_FILE))
 
 

@@ -11,6 +11,9 @@ import pyarrow.compute as pc
 from htcl.evaluation.bootstrap import Statistic, interval
 from htcl.evaluation.metrics import FloatArray
 
+PER_QUERY_FILE = "per_query.parquet"
+RESULTS_FILE = "results.parquet"
+
 Task = Literal["text_to_audio", "audio_to_text", "song_to_song"]
 Split = Literal["test", "warm", "cold", "validation"]
 

@@ -22,7 +22,16 @@ from htcl.errors import HTCLError
 from htcl.evaluation.bootstrap import paired_difference
 from htcl.evaluation.pairs import held_out_queries
 from htcl.evaluation.recommendation import evaluate_song_to_song
-from htcl.evaluation.results import Split, Task, per_query_table, shared_queries, summarise, to_table
+from htcl.evaluation.results import (
+    PER_QUERY_FILE,
+    RESULTS_FILE,
+    Split,
+    Task,
+    per_query_table,
+    shared_queries,
+    summarise,
+    to_table,
+)
 from htcl.evaluation.retrieval import evaluate_retrieval, rank_own_answer
 from htcl.evaluation.scorers import Scorer, embedding_scorer, popularity_scorer, random_scorer
 from htcl.ingest.catalog import read_catalog
@@ -33,8 +42,6 @@ from htcl.search.index import read_embeddings
 from htcl.shards.index import read_index, rows_of
 from htcl.text import metadata_text
 
-PER_QUERY_FILE = "per_query.parquet"
-RESULTS_FILE = "results.parquet"
 COMPARISONS_FILE = "comparisons.json"
 
 Float32 = npt.NDArray[np.float32]

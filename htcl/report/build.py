@@ -7,7 +7,6 @@ import json
 import platform
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,12 @@ from htcl.audio.decode import AudioRejected, decode_audio, resolve_audio_path
 from htcl.audio.preview import encode_preview
 from htcl.config import PipelineConfig, fingerprint
 from htcl.embeddings.embedder import SongEmbedder
-from htcl.evaluation.results import SYSTEMS, Result, from_table
-from htcl.evaluation.run import RESULTS_FILE
+from htcl.evaluation.results import RESULTS_FILE, SYSTEMS, Result, from_table
 from htcl.ingest.catalog import read_catalog
 from htcl.logs import Progress, get_logger, log
 from htcl.plan import Step, audio_root
 from htcl.publish import read_decision
+from htcl.report import REPORT_FILE
 from htcl.report.data import (
     Curve,
     Figure,
@@ -41,7 +40,6 @@ from htcl.report.render import render
 from htcl.search.index import SongIndex, read_embeddings
 from htcl.training.card import METRICS_FILE
 
-REPORT_FILE = "report.html"
 SIMILAR_QUERIES = 2
 HITS = 5
 KINDS = ("catalog", "pairs", "shards", "stage1", "stage2", "embeddings", "index", "evaluation")
@@ -218,8 +216,3 @@ def _lineage(manifest: dict[str, Any]) -> LineageRow:
         created=datetime.fromisoformat(manifest["created"]),
         seconds=manifest["seconds"],
     )
-
-
-def report_path(workspace: str, key: str) -> Path:
-    """Where a published report lies."""
-    return ArtifactStore(workspace).fetch("report", key) / REPORT_FILE

@@ -18,8 +18,7 @@ from htcl.artifacts import ArtifactStore
 from htcl.config_file import load_config
 from htcl.demo.project import prepare_demo
 from htcl.evaluation.bootstrap import paired_difference
-from htcl.evaluation.results import Split, Task
-from htcl.evaluation.run import PER_QUERY_FILE
+from htcl.evaluation.results import PER_QUERY_FILE, Split, Task
 from htcl.plan import plan
 from tests.integration.harness import BIN, ROOT, Floats, pooled_queries
 

@@ -22,8 +22,7 @@ from htcl.config_file import load_config
 from htcl.demo.factors import GENRES, HEARD, INSTRUMENTS, MOODS
 from htcl.demo.project import prepare_demo
 from htcl.evaluation.bootstrap import paired_difference
-from htcl.evaluation.results import Split, Task
-from htcl.evaluation.run import PER_QUERY_FILE
+from htcl.evaluation.results import PER_QUERY_FILE, Split, Task
 from htcl.search.index import read_embeddings
 from htcl.search.query import PublishedSongs
 

@@ -20,7 +20,7 @@ from htcl.champion import require_champion
 from htcl.embeddings.embedder import SongEmbedder
 from htcl.ingest.catalog import read_catalog
 from htcl.plan import plan
-from htcl.report.build import report_path
+from htcl.report import report_path
 from htcl.schemas import REJECTS, embeddings_schema
 from htcl.shards.index import read_index
 from htcl.shards.reader import ShardReader

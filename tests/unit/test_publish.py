@@ -8,8 +8,7 @@ from htcl.artifacts import ArtifactStore, Recipe
 from htcl.champion import read_champion
 from htcl.config import PipelineConfig
 from htcl.evaluation.gate import GUARDS
-from htcl.evaluation.results import per_query_table
-from htcl.evaluation.run import PER_QUERY_FILE
+from htcl.evaluation.results import PER_QUERY_FILE, per_query_table
 from htcl.publish import gate_and_publish, read_decision
 from htcl.schemas import embeddings_schema
 from htcl.tables import GrowingTable

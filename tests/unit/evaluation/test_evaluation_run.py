@@ -13,8 +13,8 @@ from htcl.config_file import validate_config
 from htcl.embeddings.embedder import SongEmbedder
 from htcl.errors import HTCLError
 from htcl.evaluation import text_alone as text_alone_module
-from htcl.evaluation.results import from_table
-from htcl.evaluation.run import COMPARISONS_FILE, PER_QUERY_FILE, RESULTS_FILE, evaluate
+from htcl.evaluation.results import PER_QUERY_FILE, RESULTS_FILE, from_table
+from htcl.evaluation.run import COMPARISONS_FILE, evaluate
 from htcl.ingest.catalog import CATALOG_FILE, CHECKED_CATALOG
 from htcl.plan import Step
 from htcl.schemas import SHARDS, embeddings_schema
