@@ -46,8 +46,8 @@ def take_snapshot(
         HTCLError: when no pair has enough users, or the catalog lacks too many of the songs.
     """
     parts = pair_table(config.workspace).parts(version)
-    window = _window(spark, config, parts)
     with stage_progress(spark, LOGGER, "snapshot"):
+        window = _window(spark, config, parts)
         sums = _kept(_sums(spark, window, parts))
         totals, counted = _totals(sums)
         songs = _kept(window_songs(sums, songs_frame(spark, config.workspace, inputs["shards"])))
