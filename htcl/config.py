@@ -130,6 +130,9 @@ class PairsConfig(Section):
     buckets: int = Field(
         16, gt=0, description="Parts that pairs are shared out to, a power of two: more need less memory each"
     )
+    part_mb: float = Field(
+        32, gt=0, description="Log that one task counts; a task needs about 100 B for each pair of its baskets"
+    )
 
     @field_validator("buckets")
     @classmethod
@@ -485,4 +488,5 @@ def fingerprint(value: Any, length: int = 16) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    # File names need not be UTF-8; Python stands for the bytes that are not with surrogates.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]

@@ -15,6 +15,8 @@ from htcl import storage
 from htcl.artifacts import ArtifactStore, Recipe
 from htcl.config import PipelineConfig, fingerprint
 from htcl.ingest.reading import SUFFIXES, input_files
+from htcl.pairs.log_index import RECOUNTED
+from htcl.pairs.store import pair_table
 from htcl.users import forgotten_users
 
 STEP_VERSIONS = {
@@ -25,10 +27,12 @@ STEP_VERSIONS = {
     "stage2": 2,
     "embeddings": 1,
     "index": 1,
-    "evaluation": 2,
+    "evaluation": 3,
     "report": 1,
 }
 """Raised when the output of a step changes its meaning."""
+
+_AUDIO_ENDS = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac")
 
 _OPERATIONAL = {
     "catalog": {"path", "format", "audio_root", "max_reject_share"},
@@ -181,23 +185,26 @@ def _table_fingerprint(section: Any, origin: str) -> str:
 
 
 def _log_fingerprint(config: PipelineConfig) -> str:
-    """What the log is to a run: its files, less the users that were forgotten."""
-    files, forgotten = _table_fingerprint(config.interactions, "interactions"), forgotten_users(config.workspace)
-    return fingerprint([files, forgotten]) if forgotten else files
+    """What the log is to a run: its files, less the users that were forgotten, and days that were counted again."""
+    files = _table_fingerprint(config.interactions, "interactions")
+    more = [forgotten_users(config.workspace), pair_table(config.workspace).properties().get(RECOUNTED)]
+    return fingerprint([files, *more]) if any(more) else files
 
 
 def _audio_fingerprint(config: PipelineConfig) -> str:
-    """What the audio files are; a workspace or a config file that lies beside them is no audio."""
+    """What the audio files are; a workspace, a config file or a `.git` that lies beside them is no audio."""
     others = (*(end for ends in SUFFIXES.values() for end in ends), ".yaml", ".yml")
     root = audio_root(config).rstrip("/") + "/"
     own = config.workspace.rstrip("/") + "/"
     inside = own.removeprefix(root) if own.startswith(root) else None
-    names = storage.list_files(root)
+    names = storage.list_files(root, hidden=True)
     return fingerprint(
         {
             name: tag
             for name, tag in names.items()
-            if not name.lower().endswith(others) and not (inside and name.startswith(inside))
+            if not name.lower().endswith(others)
+            and not (inside and name.startswith(inside))
+            and (name.lower().endswith(_AUDIO_ENDS) or not storage.is_hidden(name))
         }
     )
 

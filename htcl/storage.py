@@ -214,10 +214,12 @@ def remove_folder(uri: str) -> None:
         fs.rm(path, recursive=True)
 
 
-def list_files(uri: str) -> dict[str, tuple[int, str]]:
+def list_files(uri: str, hidden: bool = False) -> dict[str, tuple[int, str]]:
     """Every file below a folder (or the file itself): relative path -> (bytes, change tag).
 
-    Hidden files and those that start with an underscore are passed over, as Spark does.
+    Args:
+        uri: of the folder.
+        hidden: also what begins with a dot or an underscore, or lies below such a folder; Spark passes it over.
 
     Raises:
         HTCLError: when there is nothing at the URI or it cannot be read.
@@ -239,9 +241,14 @@ def list_files(uri: str) -> dict[str, tuple[int, str]]:
     for name, info in sorted(found.items()):
         relative = name[len(base) :].lstrip("/") or Path(name).name
         # An empty object with the name of a folder stands for the folder.
-        if not name.endswith("/") and not any(part.startswith((".", "_")) for part in Path(relative).parts):
+        if (hidden or not is_hidden(relative)) and not name.endswith("/"):
             files[relative] = (int(info["size"]), _change_tag(info))
     return files
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a relative path or a folder on it begins with a dot or an underscore."""
+    return any(part.startswith((".", "_")) for part in Path(path).parts)
 
 
 def _change_tag(info: dict[str, Any]) -> str:

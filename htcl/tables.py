@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,6 +20,12 @@ from htcl.errors import HTCLError
 from htcl.parts import Part, write_part
 
 COMMIT_ATTEMPTS = 5
+
+Properties = dict[str, Any]
+
+
+class OvertakenError(HTCLError):
+    """Another run has changed what a commit was worked out from."""
 
 
 class GrowingTable:
@@ -38,7 +44,7 @@ class GrowingTable:
         """The newest version; -1 before the first commit."""
         return self._open().version() if self.exists() else -1
 
-    def properties(self, version: int | None = None) -> dict[str, Any]:
+    def properties(self, version: int | None = None) -> Properties:
         """What the commit of a version (default: the newest) said of itself; empty before the first commit.
 
         Raises:
@@ -100,7 +106,7 @@ class GrowingTable:
         parts: Sequence[Part],
         replace: Iterable[str] | bool,
         base: int | None = None,
-        properties: dict[str, Any] | None = None,
+        properties: Properties | Callable[[Properties], Properties] | None = None,
         append: Iterable[str] = (),
     ) -> int:
         """Make files part of the table, in one transaction.
@@ -110,7 +116,8 @@ class GrowingTable:
             replace: True replaces all rows, False appends, values replace those partitions.
             base: the version that the rows were worked out from, where that matters: the partitions that are named
                 must be as they were then.
-            properties: what the commit says of itself (`properties`).
+            properties: what the commit says of itself (`properties`), or a function that makes it of what the newest
+                one says.
             append: with values in `replace`, or none: partitions that only gain rows.
 
         A commit that another one overtook is tried again on top of it, unless that one changed what is named.
@@ -119,8 +126,8 @@ class GrowingTable:
             The new version.
 
         Raises:
-            HTCLError: when a file lies in a partition that is not named, others keep overtaking, or what is named
-                is not as it was at the base any more.
+            OvertakenError: when what is named is not as it was at the base any more.
+            HTCLError: when a file lies in a partition that is not named, or others keep overtaking.
         """
         append = set(append)
         if not isinstance(replace, bool):
@@ -134,7 +141,8 @@ class GrowingTable:
         actions = [self._action(part) for part in parts]
         for attempt in range(COMMIT_ATTEMPTS):
             try:
-                return self._commit_once(actions, replace, append, base, properties or {})
+                said = properties(self.properties()) if callable(properties) else properties or {}
+                return self._commit_once(actions, replace, append, base, said)
             except DeltaError as error:
                 # Two first commits at once: the slower one finds the table there.
                 if not isinstance(error, CommitFailedError) and "already exists" not in str(error):
@@ -152,6 +160,23 @@ class GrowingTable:
         values = pc.unique(rows[self.partition_by]).to_pylist()
         parts = [self.write(rows.filter(pc.field(self.partition_by) == value), value) for value in values]
         return self.commit(parts, replace, base)
+
+    def update_rows(self, change: Callable[[pa.Table], pa.Table], replace: Iterable[str] | bool = True) -> int:
+        """Read a small table, or some partitions of it, and replace what was read; again where another run was faster.
+
+        Args:
+            change: rows as they are -> rows as they shall be.
+            replace: as in `commit`.
+        """
+        values = None if isinstance(replace, bool) else list(replace)
+        wanted = None if values is None else pc.field(self.partition_by).isin(values)
+        for _ in range(COMMIT_ATTEMPTS):
+            base = self.version()
+            try:
+                return self.replace_rows(change(self.read(None if base < 0 else base, filter_=wanted)), replace, base)
+            except OvertakenError:
+                continue
+        raise HTCLError(f"table {self.name}: others were faster {COMMIT_ATTEMPTS} times; run the step again")
 
     def vacuum(self) -> int:
         """Delete every file that the newest version does not need; older versions are gone then.
@@ -181,7 +206,7 @@ class GrowingTable:
         replace: list[str] | bool,
         append: set[str],
         base: int | None,
-        properties: dict[str, Any],
+        properties: Properties,
     ) -> int:
         schema = deltalake.Schema.from_arrow(self.schema)
         by = [self.partition_by] if self.partition_by else []
@@ -206,7 +231,7 @@ class GrowingTable:
             return
         then, now = (self._paths(v, named) for v in (base, version))
         if then != now:
-            raise HTCLError(
+            raise OvertakenError(
                 f"table {self.name}: another run has changed it meanwhile (version {base} -> {version}); "
                 "run the step again when that run has ended"
             )
@@ -231,7 +256,7 @@ class GrowingTable:
         return [(self.partition_by, "in", list(partitions))]
 
 
-def _said(properties: dict[str, Any]) -> deltalake.CommitProperties:
+def _said(properties: Properties) -> deltalake.CommitProperties:
     return deltalake.CommitProperties({"htcl": json.dumps(properties)}, max_commit_retries=0)
 
 

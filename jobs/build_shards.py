@@ -1,7 +1,8 @@
 """Decode audio to log-mels and write them as WebDataset shards with an index.
 
-Only audio whose bytes are new is decoded. Refused files land in the rejects table with a reason, and are not opened
-again before they change. Tracks with equal audio come into one split group.
+Only audio whose bytes are new is decoded, in rounds: what a round brought is known to the next run, whatever becomes
+of this one. Refused files land in the rejects table with a reason, and are not opened again before they change. Tracks
+with equal audio come into one split group.
 
     spark-submit jobs/build_shards.py --config CONFIG
 """
@@ -11,14 +12,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 from session import job_parser, run_job, spark_session
-from shard_stages import compact, decode, reuse, shard_sizes
+from shard_stages import Round, compact, rounds, shard_sizes
 
 from htcl import storage
 from htcl.artifacts import ArtifactStore
@@ -33,11 +34,9 @@ from htcl.schemas import REFUSED_AUDIO, SHARDS
 from htcl.shards.index import write_index
 from htcl.shards.work import (
     Work,
-    decoded_rows,
     find_work,
     lasting,
     limits_of,
-    refused_rows,
     refused_table,
     tagged,
 )
@@ -50,19 +49,21 @@ SETTINGS = "settings"
 
 @dataclass(frozen=True)
 class Index:
-    """The index table as it was found.
+    """The index table: the memory of runs. Readers take the index of a published artifact.
 
     Attributes:
         table: the growing table.
         base: its version; -1 before the first commit.
         current: its rows, none where they were made by other settings.
         settings: those of today.
+        outdated: whether its rows were made by other settings.
     """
 
     table: GrowingTable
     base: int
     current: pa.Table
     settings: str
+    outdated: bool
 
 
 def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
@@ -83,7 +84,7 @@ def publish_shards(spark: SparkSession, config: PipelineConfig, step: Step) -> N
     with store.create(step.recipe) as draft:
         index = _read_index(config, step)
         catalog = read_catalog(store.fetch("catalog", step.recipe.inputs["catalog"]))
-        catalog = tagged(catalog, storage.list_files(audio_root(config)), index.settings)
+        catalog = tagged(catalog, storage.list_files(audio_root(config), hidden=True), index.settings)
         refused = refused_table(config.workspace).read()
         work = find_work(catalog, index.current, refused, list(shard_sizes(config)), limits_of(config))
         log(LOGGER, "catalog against index", tracks=len(catalog), kept=len(work.kept), refused=len(work.refused))
@@ -98,41 +99,69 @@ def _read_index(config: PipelineConfig, step: Step) -> Index:
     table = GrowingTable(config.workspace, "shards", SHARDS)
     settings = fingerprint([step.recipe.step_version, step.recipe.section["audio"]])
     base = table.version()
-    same = base >= 0 and table.properties(base).get(SETTINGS) == settings
-    return Index(table, base, table.read(base) if same else SHARDS.empty_table(), settings)
+    outdated = base >= 0 and table.properties(base).get(SETTINGS) != settings
+    rows = SHARDS.empty_table() if outdated or base < 0 else table.read(base).cast(SHARDS)
+    return Index(table, base, rows, settings, outdated)
 
 
 def _build(spark: SparkSession, config: PipelineConfig, index: Index, work: Work) -> tuple[dict[str, Any], int]:
     """Bring everything up to the catalog; figures, and the version of the index table."""
-    started = time.monotonic()
-    reused = reuse(spark, config, work)
-    known = reused["track_id"].combine_chunks()
-    todo = work.todo.filter(pc.invert(pc.is_in(work.todo["track_id"], value_set=known)))
-    results = decode(spark, config, todo)
-    decoded = decoded_rows(results, todo)
-    log(LOGGER, "audio decoded", seconds=time.monotonic() - started, decoded=len(decoded), reused=len(reused))
-    reasons = _refuse(config, work, refused_rows(results, todo, limits_of(config)))
+    started, before, seen = time.monotonic(), index, []
+    for found in rounds(spark, config, work):
+        seen.append(found)
+        index = _remember(config, index, found)
+        log(LOGGER, "audio decoded", seconds=time.monotonic() - started, **_looked_at(seen), of=len(work.todo))
+    reasons = _refuse(config, pa.concat_tables([work.refused, *(found.refused for found in seen)]))
     tracks = len(work.kept) + len(work.refused) + len(work.todo)
     check_reject_share(reasons, tracks, config.audio.max_reject_share, "audio")
-    rows = pa.concat_tables([work.kept, reused, decoded])
+    rows = pa.concat_tables([work.kept, *(part for found in seen for part in (found.reused, found.decoded))])
     if not len(rows):
         raise HTCLError("audio: no file of the catalog could be decoded; see the rejects table for the reasons")
     rows, grouping = _grouped(rows)
     rows, compacted = compact(spark, config, rows)
     version = _commit(index, rows)
     figures = {
-        "tried": len(todo),
-        "decoded": len(decoded),
-        "reused": len(reused),
+        **_looked_at(seen),
         "kept": len(work.kept),
         "rejects": reasons,
-        "warnings": dict(Counter(pc.list_flatten(results["warnings"]).to_pylist())),
+        "warnings": dict(sum((found.warnings for found in seen), Counter())),
         "duplicates": grouping.duplicates,
         "merged_groups": grouping.merged_groups,
         "compacted": compacted,
         "seconds": round(time.monotonic() - started, 1),
     }
-    return {**_figures(config, index, rows), **figures}, version
+    return {**_figures(config, before, rows), **figures}, version
+
+
+def _looked_at(seen: list[Round]) -> dict[str, int]:
+    """Of how many songs the audio was tried, decoded, or known."""
+    decoded, refused = sum(len(found.decoded) for found in seen), sum(len(found.refused) for found in seen)
+    reused = sum(len(found.reused) for found in seen)
+    return {"rounds": len(seen), "tried": decoded + refused, "decoded": decoded, "reused": reused}
+
+
+def _remember(config: PipelineConfig, index: Index, found: Round) -> Index:
+    """Make what a round brought known to the next run; the index with its rows.
+
+    Rows that these supersede stay until the last commit: their bytes may be those of a file in a later round.
+
+    Raises:
+        HTCLError: when another run writes the index, too.
+    """
+    refused = lasting(found.refused)
+    if len(refused):
+        refused_table(config.workspace).replace_rows(refused, replace=False)
+    rows, table = pa.concat_tables([found.reused, found.decoded]), index.table
+    if not len(rows):
+        return index
+    said = {SETTINGS: index.settings}
+    version = table.commit([table.write(rows)], replace=index.outdated, base=index.base, properties=said)
+    if version != index.base + 1:  # rows that are added get past whatever another run has done
+        raise HTCLError(
+            f"table {table.name}: another run has changed it meanwhile (version {index.base} -> {version}); "
+            "run the step again when that run has ended"
+        )
+    return replace(index, base=version, current=pa.concat_tables([index.current, rows]), outdated=False)
 
 
 def _figures(config: PipelineConfig, index: Index, rows: pa.Table) -> dict[str, Any]:
@@ -148,9 +177,9 @@ def _figures(config: PipelineConfig, index: Index, rows: pa.Table) -> dict[str, 
     }
 
 
-def _refuse(config: PipelineConfig, work: Work, new: pa.Table) -> dict[str, int]:
+def _refuse(config: PipelineConfig, refused: pa.Table) -> dict[str, int]:
     """Tell of every track that is refused now, and remember which need not be opened again; counts by reason."""
-    refused = pa.concat_tables([work.refused, new]).sort_by("track_id")
+    refused = refused.sort_by("track_id")
     rows = refused.select(["track_id", "reason", "detail"]).rename_columns(["key", "reason", "detail"])
     replace_rejects(config.workspace, "audio", rows.to_pylist())
     table, kept = refused_table(config.workspace), lasting(refused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -37,8 +38,6 @@ from htcl.users import forgotten_users, load_user_key
 
 LOGGER = get_logger("pairs")
 READ_TASKS_A_CORE = 4
-PART_BYTES = 32 << 20
-"""Of the log that one task counts: about 2 M events as Parquet. Smaller tasks cost more to start than they do."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def count_files(spark: SparkSession, job: Job, files: list[LogFile]) -> Counted:
         HTCLError: a file cannot be read.
     """
     started, buckets = time.monotonic(), job.pairs.buckets
-    job = replace(job, parts=_parts(spark, files))
+    job = replace(job, parts=_parts(spark, job, files))
     with stage_progress(spark, LOGGER, "count"):
         events = _units(spark, job, files).mapPartitions(lambda units: read_units(units, job)).partitionBy(job.parts)
         limits = _limits(events, job)
@@ -111,9 +110,11 @@ def days_to_forget(spark: SparkSession, job: Job, files: list[LogFile]) -> froze
     return frozenset(found)
 
 
-def _parts(spark: SparkSession, files: list[LogFile]) -> int:
+def _parts(spark: SparkSession, job: Job, files: list[LogFile]) -> int:
     """Parts of the users: as many as keep every core busy, none larger than a task should be."""
-    return max(spark.sparkContext.defaultParallelism, -(-sum(file.size for file in files) // PART_BYTES))
+    return max(
+        spark.sparkContext.defaultParallelism, math.ceil(sum(file.size for file in files) / (job.pairs.part_mb * 1e6))
+    )
 
 
 def _units(spark: SparkSession, job: Job, files: list[LogFile]) -> RDD[Any]:

@@ -1,30 +1,20 @@
-"""The daily counts brought up to date: which days have to be counted, and one commit that replaces exactly these."""
+"""The daily counts brought up to date: one commit that replaces exactly the days that were counted."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from counting import Counted, count_files, counting_job, days_to_forget, look_at_days
+from counting import Counted, count_files, counting_job
+from counting_todo import Days, Todo, find_todo
 from pyspark.sql import SparkSession
 
-from htcl.config import PipelineConfig
+from htcl.config import PipelineConfig, fingerprint
 from htcl.errors import HTCLError
 from htcl.ingest.rejects import check_reject_share
-from htcl.logs import get_logger, log
-from htcl.pairs.log_index import (
-    FILES,
-    FORGOTTEN,
-    SETTINGS,
-    LogFile,
-    counted_files,
-    counting_settings,
-    forgotten_fingerprint,
-    merge_files,
-    save_files,
-    stale_days,
-)
+from htcl.logs import get_logger, log, log_warning
+from htcl.pairs.gone_log import gone_days, judged_rows, late_rows, lost_days, of_days
+from htcl.pairs.log_index import FILES, RECOUNTED, LogFile, counted_files, merge_files, save_files
 from htcl.pairs.quality import (
     SOURCE,
     days_by_file,
@@ -33,21 +23,25 @@ from htcl.pairs.quality import (
     quality_table,
     reject_rows,
     replaced,
+    rows_by_day,
     total_events,
 )
 from htcl.pairs.store import pair_table
 from htcl.pairs.tasks import Job
 from htcl.pairs.units import log_files
-from htcl.parts import total_rows
+from htcl.parts import Part, total_rows
 from htcl.schemas import REJECTS
-from htcl.tables import GrowingTable
+from htcl.tables import GrowingTable, Properties
 
 LOGGER = get_logger("pairs")
-Days = frozenset[int]
+SHOWN_DAYS = 5
+"""Days that a sentence names."""
 
 
 def bring_up_to_date(spark: SparkSession, config: PipelineConfig, days: Days | None) -> int:
     """Count some days of the log, or those whose files changed, and commit them.
+
+    Days whose log is gone, wholly or in part, stay as they were counted, unless they are asked for.
 
     Args:
         spark: the session.
@@ -56,90 +50,126 @@ def bring_up_to_date(spark: SparkSession, config: PipelineConfig, days: Days | N
 
     Returns:
         The version of the counts.
+
+    Raises:
+        HTCLError: when too many rows are refused, none is positive, the counts are of another user key, or days are
+            asked for that have no log any more, or counts of other settings.
     """
-    table = pair_table(config.workspace)
-    base, now = table.version(), _settings(config)
-    known = table.properties() if base >= 0 else {}
-    same = known.get(SETTINGS) in (None, now[SETTINGS])
-    if days is not None and not same:
-        raise HTCLError(
-            "the settings that counts hang on have changed since they were made; "
-            "run the pairs step without --start and --end to count the whole log"
-        )
-    counted = counted_files(table, config.workspace) if same else {}
     format_, files = log_files(config.interactions)
-    files = {path: _known(file, counted) for path, file in files.items()}
     job = counting_job(config, format_, None)
-    if days is not None:
-        now[FORGOTTEN] = known.get(FORGOTTEN, now[FORGOTTEN])  # users who are on other days too are still to be found
-    if counted or days is not None:
-        unknown = [file for file in files.values() if file.days is None]
-        looked = look_at_days(spark, job, unknown) if unknown else []
-        files |= {file.path: file for file in looked}
-        forget = counted and now[FORGOTTEN] != known.get(FORGOTTEN)
-        if days is None:
-            days = stale_days(counted, files.values())
-            if forget:
-                gone = [counted.pop(path) for path in counted.keys() - files.keys()]
-                days = days.union(days_to_forget(spark, job, list(files.values())), *(file.days or () for file in gone))
-        if not days and not forget:
-            log(LOGGER, "counts are up to date", version=base)
-            return base
-        # What looks back to a changed day changes with it.
-        days = frozenset(day + n for day in days for n in range(config.pairs.lookback_days + 1))
-    job = replace(job, days=days)
-    return _count(spark, job, list(files.values()), counted, now, base)
+    todo = find_todo(spark, job, files, days)
+    if todo.nothing:
+        log(LOGGER, "counts are up to date", version=todo.base)
+        return todo.base
+    return _count(spark, replace(job, days=todo.days), todo)
 
 
-def _settings(config: PipelineConfig) -> dict[str, str]:
-    """What a commit says of how it was counted."""
-    return {SETTINGS: counting_settings(config), FORGOTTEN: forgotten_fingerprint(config.workspace)}
-
-
-def _known(file: LogFile, counted: dict[str, LogFile]) -> LogFile:
-    """A file with its days, where it is as it was when it was counted."""
-    before = counted.get(file.path)
-    return before if before is not None and before.tag == file.tag else file
-
-
-def _count(
-    spark: SparkSession, job: Job, files: list[LogFile], counted: dict[str, LogFile], said: dict[str, str], base: int
-) -> int:
-    config, days = job.config, job.days
-    read = files if days is None else [file for file in files if file.days and job.reads(file.days)]
+def _count(spark: SparkSession, job: Job, todo: Todo) -> int:
+    config, table, read = job.config, pair_table(job.config.workspace), _files_to_read(job, todo)
     found = count_files(spark, job, read)
-    paths = [file.path for file in read]
-    events = _check(config, found, whole=days is None)
-    if days is None:
-        files = [replace(file, days=seen) for file, seen in zip(read, days_by_file(found.seen, len(read)), strict=True)]
-    iso = None if days is None else [str(iso_day(day)) for day in sorted(days)]
-    _commit_small(config, reject_rows(found.seen, paths), quality_rows(found.seen, found.funnel), iso, paths)
-    said = {**said, FILES: save_files(config.workspace, merge_files(counted, files, days))}
-    version = pair_table(config.workspace).commit(found.parts, True if iso is None else iso, base, said)
-    rows = total_rows(found.parts)
-    log(LOGGER, "counts committed", version=version, days=len(iso) if iso else "all", events=events, rows=rows)
+    stay = _days_that_stay(job, todo, found.seen)
+    events = _check(job, todo, found, stay, read)
+    iso = None if job.days is None else _iso(job.days - stay)
+    _commit_small(config, todo, found, stay, iso, read)
+    files = list(todo.files.values())
+    if job.days is None:
+        seen = days_by_file(found.seen, len(read))
+        files = [replace(file, days=days) for file, days in zip(read, seen, strict=True)]
+    parts = [part for part in found.parts if iso is None or part.partition in iso]
+    before = table.parts()
+
+    def said(newest: Properties) -> Properties:
+        """Built on what the newest commit says: another run may have counted other days meanwhile."""
+        index = counted_files(newest, config.workspace)
+        name = save_files(config.workspace, merge_files(index, files, job.days, stay, todo.dateless))
+        return {**todo.said, FILES: name, RECOUNTED: _recounted(newest.get(RECOUNTED), todo, before, parts, iso)}
+
+    version = table.commit(parts, True if iso is None else iso, todo.base, said)
+    days, rows = "all" if iso is None else len(iso), total_rows(parts)
+    log(LOGGER, "counts committed", version=version, days=days, events=events, rows=rows)
     return version
 
 
-def _check(config: PipelineConfig, found: Counted, whole: bool) -> int:
-    """Events of the log, unless too many of them are refused, or none of them all is positive."""
-    events, reasons = total_events(found.seen)
+def _files_to_read(job: Job, todo: Todo) -> list[LogFile]:
+    files = todo.files.values()
+    if job.days is None:
+        return list(files)
+    return [file for file in files if file.path in todo.dateless or (file.days and job.reads(file.days))]
+
+
+def _days_that_stay(job: Job, todo: Todo, seen: pa.Table) -> Days:
+    """Days that stay as they were counted: their log, or what they look back to, is gone in whole or in part."""
+    if job.days is None:
+        if dropped := gone_days(todo.index, todo.files).difference(rows_by_day(seen)):
+            log_warning(
+                LOGGER,
+                f"other settings, so the counts of days whose log is gone are dropped: {_named(dropped)}; "
+                f"version {todo.base} of tables/pair_counts still has them",
+            )
+        return frozenset()
+    before = None if todo.asked else quality_table(job.config.workspace).read()
+    lost = lost_days(job, todo.index, todo.files, seen, before)
+    stay = frozenset(day + n for day in lost for n in range(job.pairs.lookback_days + 1)) & job.days
+    if stay and todo.asked:
+        raise HTCLError(
+            f"the log of {_named(lost)} is gone, so that {_named(stay)} cannot be counted again; leave these days out, "
+            "or put their log back"
+        )
+    if stay:
+        log_warning(
+            LOGGER,
+            f"{_named(stay)} stay as they were counted, since part of their log is gone; what came late for them is in "
+            "the rejects as log_gone; --start and --end count what there is",
+        )
+    return stay
+
+
+def _check(job: Job, todo: Todo, found: Counted, stay: Days, read: list[LogFile]) -> int:
+    """Events of what was counted, unless too many of them are refused, or none of them all is positive."""
+    whole = [n for n, file in enumerate(read) if file.path in todo.new and not todo.asked]
+    seen = judged_rows(of_days(found.seen, stay, inside=False), None if job.days is None else whole)
+    events, reasons = total_events(seen)
     reasons.pop("forgotten_user", None)  # that is as it should be
-    check_reject_share(reasons, events, config.interactions.max_reject_share, "interactions")
-    if whole and "positive_events" not in found.funnel["name"].to_pylist():
+    section = job.config.interactions
+    check_reject_share(reasons, events, section.max_reject_share, "interactions")
+    if job.days is None and "positive_events" not in found.funnel["name"].to_pylist():
         raise HTCLError(
             f"interactions: none of {events} events is a positive response by interactions.positive "
-            f"({', '.join(config.interactions.positive)}); map your event types there"
+            f"({', '.join(section.positive)}); map your event types there"
         )
     return events
 
 
 def _commit_small(
-    config: PipelineConfig, rejects: pa.Table, quality: pa.Table, days: list[str] | None, files: list[str]
+    config: PipelineConfig, todo: Todo, found: Counted, stay: Days, days: list[str] | None, read: list[LogFile]
 ) -> None:
     """Rejects and quality of the days. They are told before the counts, which then are what switches."""
+    paths = [file.path for file in read]
+    seen, funnel = (of_days(rows, stay, inside=False) for rows in (found.seen, found.funnel))
+    late = late_rows(found.seen, stay, [n for n, path in enumerate(paths) if path in todo.new])
+    rejects, quality = reject_rows(pa.concat_tables([seen, late]), paths), quality_rows(seen, funnel)
     table = GrowingTable(config.workspace, "rejects", REJECTS, partition_by="source")
-    others = table.read(filter_=pc.field("source") == SOURCE)
-    table.replace_rows(replaced(others, rejects, days, files), [SOURCE])
-    table = quality_table(config.workspace)
-    table.replace_rows(replaced(table.read(), quality, days))
+    table.update_rows(lambda others: replaced(others, rejects, days, paths), [SOURCE])
+    quality_table(config.workspace).update_rows(lambda others: replaced(others, quality, days))
+
+
+def _recounted(
+    token: str | None, todo: Todo, before: list[Part], now: list[Part], days: list[str] | None
+) -> str | None:
+    """A token that changes where days that were asked for come out differently, by the sizes of their files."""
+    if days is None or not todo.asked:
+        return token
+    sizes = [
+        sorted((str(part.partition), part.size, part.rows) for part in parts if part.partition in days)
+        for parts in (before, now)
+    ]
+    return token if sizes[0] == sizes[1] else fingerprint([token, todo.base, days])
+
+
+def _iso(days: Days) -> list[str]:
+    return [str(iso_day(day)) for day in sorted(days)]
+
+
+def _named(days: Days) -> str:
+    shown = ", ".join(_iso(days)[:SHOWN_DAYS])
+    return shown + (f" and {len(days) - SHOWN_DAYS} more days" if len(days) > SHOWN_DAYS else "")

@@ -1,7 +1,8 @@
 """Embed every song of the shards with the models of both stages, by reading the shards from front to back.
 
-Only songs that a model has not embedded yet are computed, and rows that stand for no song any more leave. A reader of
-the embeddings table sees all that a run changes, for both models, or nothing.
+Only songs that a model has not embedded yet are computed, all of them where the step has another version since, and
+rows that stand for no song any more leave. A reader of the embeddings table sees all that a run changes, for both
+models, or nothing.
 
     spark-submit jobs/embed_catalog.py --config CONFIG [--champion KEY [--no-fine-tune]]
 """
@@ -19,7 +20,16 @@ from session import job_parser, run_job, spark_session, stage_progress
 
 from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig
-from htcl.embeddings.work import Model, Work, embeddings_table, find_work, part_groups, read_songs, song_groups
+from htcl.embeddings.work import (
+    Model,
+    Work,
+    embeddings_table,
+    find_work,
+    note_versions,
+    part_groups,
+    read_songs,
+    song_groups,
+)
 from htcl.logs import get_logger, log
 from htcl.parts import Part
 from htcl.plan import plan
@@ -44,14 +54,15 @@ def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
         replaced = []
         for model in models:
             started = time.monotonic()
-            work = find_work(table, base, model, songs)
+            work = find_work(table, base, model, songs, step.recipe.step_version)
             parts += _embed(spark, config, model, work)
             if len(work.gone):
                 parts += _rewrite(spark, config, model, work, table.parts(base))
                 replaced.append(model.key)
             draft.figures[model.stage] = _figures(model, work, len(songs), time.monotonic() - started)
         if parts or replaced:
-            base = table.commit(parts, replace=replaced, append=[model.key for model in models], base=base)
+            noted, keys = note_versions(table, models, step.recipe.step_version), [model.key for model in models]
+            base = table.commit(parts, replace=replaced, append=keys, base=base, properties=noted)
         draft.tables = {table.name: base}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,18 +19,49 @@ from htcl.schemas import SHARDS
 from htcl.shards.blocks import HASHES, RESULTS, pack, unpack
 from htcl.shards.compaction import groups_to_copy, moved
 from htcl.shards.tasks import Decoding, copy_songs, decode_tracks, hash_files
-from htcl.shards.work import Work, limits_of, reused_rows, task_groups
+from htcl.shards.work import Work, decoded_rows, limits_of, refused_rows, reused_rows, task_groups
 
 LOGGER = get_logger("shards")
+ROUND_SONGS_PER_CORE = 5_000
+"""Songs of a round, over the cores: what a driver that dies loses, a quarter of an hour of decoding, and how many
+results the driver collects at once."""
 
 
-def reuse(spark: SparkSession, config: PipelineConfig, work: Work) -> pa.Table:
+@dataclass(frozen=True)
+class Round:
+    """What became of some of the tracks that had to be looked at.
+
+    Attributes:
+        reused, decoded: rows of SHARDS.
+        refused: rows of REFUSED_AUDIO.
+        warnings: how often each was given.
+    """
+
+    reused: pa.Table
+    decoded: pa.Table
+    refused: pa.Table
+    warnings: Counter[str]
+
+
+def rounds(spark: SparkSession, config: PipelineConfig, work: Work) -> Iterator[Round]:
+    """Look at the tracks that have to be looked at, a bounded number at a time."""
+    songs = ROUND_SONGS_PER_CORE * spark.sparkContext.defaultParallelism
+    for first in range(0, len(work.todo), songs):
+        tracks = work.todo.slice(first, songs)
+        reused = reuse(spark, config, work.known, tracks)
+        todo = tracks.filter(pc.invert(pc.is_in(tracks["track_id"], value_set=reused["track_id"].combine_chunks())))
+        results = decode(spark, config, todo)
+        warnings = Counter(pc.list_flatten(results["warnings"]).to_pylist())
+        yield Round(reused, decoded_rows(results, todo), refused_rows(results, todo, limits_of(config)), warnings)
+
+
+def reuse(spark: SparkSession, config: PipelineConfig, known: pa.Table, tracks: pa.Table) -> pa.Table:
     """Rows of SHARDS for tracks whose file was decoded before, under another name or with another change tag."""
-    if not len(work.known) or not len(work.todo):
+    if not len(known):
         return SHARDS.empty_table()
-    root, groups = audio_root(config), _groups(spark, config, work.todo)
+    root, groups = audio_root(config), _groups(spark, config, tracks)
     hashes = unpack(_on_tasks(spark, "hash", groups, lambda group: hash_files(group, root)), HASHES)
-    return reused_rows(work.known, hashes, work.todo)
+    return reused_rows(known, hashes, tracks, config.audio)
 
 
 def decode(spark: SparkSession, config: PipelineConfig, todo: pa.Table) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,13 @@ UNKNOWN_LISTED = 10_000
 
 
 def window_figures(config: PipelineConfig, days: Window) -> tuple[dict[str, Any], pa.Table]:
-    """Sums of the window's days: events, rejects and funnel; and where the newest day is unusual.
+    """Sums of the window's days: events, rejects and funnel; and where the newest whole day of the log is unusual.
 
     Returns:
         (figures, rows of LOG_QUALITY of these days).
     """
     rows = quality_table(config.workspace).read()
+    unusual = unusual_days(rows, config.pairs.unusual_factor, dt.datetime.now(dt.UTC).date())
     inside = pc.and_(pc.greater_equal(rows["dt"], days.first), pc.less_equal(rows["dt"], days.newest))
     rows = rows.filter(inside)
     totals: dict[str, dict[str, int]] = {"events": {}, "rejects": {}, "funnel": {}}
@@ -49,7 +51,7 @@ def window_figures(config: PipelineConfig, days: Window) -> tuple[dict[str, Any]
         "events_by_type": totals["events"],
         "rejects": totals["rejects"],
         **totals["funnel"],
-        "unusual": unusual_days(rows, config.pairs.unusual_factor),
+        "unusual": unusual,
     }
     return figures, rows.select(LOG_QUALITY.names)
 

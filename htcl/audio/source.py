@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from htcl.audio.rejects import AudioRejected, RejectReason
+from htcl.errors import HTCLError
 
 # No codec in use writes this many zeros in a row: the largest MPEG frame has 1441 bytes, AAC and Opus packets
 # about as many.
@@ -54,9 +55,45 @@ def _open_local(path: Path) -> BinaryIO:
 
 
 def _open_uri(uri: str) -> BinaryIO:
-    import fsspec
+    from htcl import storage
 
-    return cast(BinaryIO, fsspec.open(uri, "rb").open())
+    if storage.is_local(uri):
+        return _open_local(storage.local_path(uri))
+    scheme, _, rest = uri.partition("://")
+    bucket, _, name = rest.partition("/")
+    # fsspec would take a `::` in the name for a chain of filesystems.
+    fs, root = storage.filesystem(f"{scheme}://{bucket}")
+    return cast(BinaryIO, fs.open(f"{root}/{name}", "rb"))
+
+
+@contextmanager
+def named(source: str) -> Iterator[None]:
+    """Name the file in whatever its storage raises while the block reads it.
+
+    Raises:
+        AudioRejected: as it is.
+        HTCLError: for every other error.
+    """
+    try:
+        yield
+    except (AudioRejected, HTCLError):
+        raise
+    except Exception as error:  # each client of object storage has errors of its own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise HTCLError(
+            f"{source} cannot be read: {reason}; check the storage and the credentials, then run the step again"
+        ) from error
+
+
+@contextmanager
+def _copying(source: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HTCLError(
+            f"{source} cannot be copied to {tempfile.gettempdir()}: {error.strerror}; make room there, or name a "
+            "folder that has it by TMPDIR where the tasks run"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -83,29 +120,29 @@ def fetch_audio(source: str) -> LocalAudio:
         source: from `resolve_audio_path`.
 
     Raises:
-        AudioRejected, OSError: as `open_audio`.
+        AudioRejected: as `open_audio`.
+        HTCLError: naming the file, when its storage fails or the copy does not fit.
     """
-    with open_audio(source) as file:
-        if "://" not in source:
-            return LocalAudio(source, _copy_and_hash(file, None))
-        copy = tempfile.NamedTemporaryFile(prefix="htcl-")  # noqa: SIM115  (closed by LocalAudio)
-        file_hash = _copy_and_hash(file, copy)
-        copy.flush()
-        return LocalAudio(copy.name, file_hash, copy)
+    if "://" not in source:
+        return LocalAudio(source, hash_audio(source))
+    with named(source), open_audio(source) as file:
+        with _copying(source):
+            copy = tempfile.NamedTemporaryFile(prefix="htcl-")  # noqa: SIM115  (closed by LocalAudio)
+        digest = hashlib.blake2b(digest_size=16)
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            with _copying(source):
+                copy.write(block)
+                copy.flush()
+        return LocalAudio(copy.name, digest.hexdigest(), copy)
 
 
 def hash_audio(source: str) -> str:
-    """Hash of a file's bytes, 32 hexadecimal digits; raises as `open_audio`."""
-    with open_audio(source) as file:
-        return _copy_and_hash(file, None)
-
-
-def _copy_and_hash(file: BinaryIO, copy: "tempfile._TemporaryFileWrapper[bytes] | None") -> str:
+    """Hash of a file's bytes, 32 hexadecimal digits; raises as `fetch_audio`."""
     digest = hashlib.blake2b(digest_size=16)
-    while block := file.read(_BLOCK_BYTES):
-        digest.update(block)
-        if copy is not None:
-            copy.write(block)
+    with named(source), open_audio(source) as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
     return digest.hexdigest()
 
 

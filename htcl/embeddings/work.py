@@ -23,6 +23,8 @@ BYTES_PER_TASK = 1 << 30
 """Log-mels that a task embeds at most, and a killed one repeats: some 3,400 songs of two minutes."""
 ROWS_PER_FILE = 100_000
 """Most rows of a file into which kept rows are written anew, about 80 MB."""
+MADE_BY = "step_versions"
+"""Property of a commit: by which version of the step each model's rows were made."""
 _TEXTS = 100_000
 _PLACE = ["track_id", "shard", "offset", "size", "content_hash"]
 
@@ -92,16 +94,29 @@ def read_songs(store: ArtifactStore, inputs: dict[str, str]) -> pa.Table:
     return index
 
 
-def find_work(table: GrowingTable, version: int, model: Model, songs: pa.Table) -> Work:
-    """Hold a model's rows in a version of the table (-1: none yet) against the songs."""
-    rows = table.schema.empty_table()
+def find_work(table: GrowingTable, version: int, model: Model, songs: pa.Table, step_version: int) -> Work:
+    """Hold a model's rows in a version of the table (-1: none yet) against the songs.
+
+    Rows that were made by another version of the step, or by one that nobody noted, stand for no song.
+    """
+    rows, outdated = table.schema.empty_table(), False
     if version >= 0:
         rows = table.read(version, model.identity, pc.field("model_id") == model.key)
+        outdated = table.properties(version).get(MADE_BY, {}).get(model.key) != step_version
     found, wanted = identities(rows, model), identities(songs, model)
-    missing = songs.filter(pc.invert(pc.is_in(wanted, value_set=found)))
+    stands = wanted.slice(0, 0) if outdated else wanted
+    kept = pc.is_in(found, value_set=stands)
+    missing = songs.filter(pc.invert(pc.is_in(wanted, value_set=found.filter(kept))))
     missing = missing.sort_by([("shard", "ascending"), ("offset", "ascending")])
-    gone = found.filter(pc.invert(pc.is_in(found, value_set=wanted)))
+    gone = found.filter(pc.invert(kept))
     return Work(missing, gone.combine_chunks(), len(found) - len(gone))
+
+
+def note_versions(table: GrowingTable, models: Sequence[Model], step_version: int) -> dict[str, dict[str, int]]:
+    """What a commit of some models' rows notes: by which step version these, and all others that stay, were made."""
+    there = {part.partition for part in table.parts()}
+    noted = {key: made for key, made in table.properties().get(MADE_BY, {}).items() if key in there}
+    return {MADE_BY: noted | {model.key: step_version for model in models}}
 
 
 def song_groups(missing: pa.Table, tasks: int) -> list[bytes]:

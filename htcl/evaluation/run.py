@@ -129,7 +129,7 @@ def _songs(config: PipelineConfig, store: ArtifactStore, embeddings: dict[str, A
     rows = rows_of(index, pa.array(tracks))
     splits = np.asarray(index["split"].take(pa.array(rows))).astype(str)
     groups = index["split_group"].take(pa.array(rows))
-    known = pc.is_in(index["track_id"], value_set=pa.array(sorted(_trained_on(store, inputs["stage2"]))))
+    known = _trained_on(store, inputs["stage2"], index)
     trained = np.asarray(pc.is_in(groups, value_set=index.filter(known)["split_group"].combine_chunks()))
     moved = trained & (splits != "train")
     if moved.any():
@@ -140,15 +140,21 @@ def _songs(config: PipelineConfig, store: ArtifactStore, embeddings: dict[str, A
     return Songs(tracks, np.where(moved, "train", splits), audio, texts)
 
 
-def _trained_on(store: ArtifactStore, model_id: str) -> set[str]:
-    """Every song that a stage-2 model, and what it was trained from, saw in training."""
+def _trained_on(store: ArtifactStore, model_id: str, index: pa.Table) -> pa.ChunkedArray:
+    """Whether a stage-2 model, or what it was trained from, saw a row's song in training, under whatever track id.
+
+    Args:
+        store: of the workspace.
+        model_id: key of the model.
+        index: of today.
+    """
     models = [model_id, *ancestors(store, model_id)]
-    indexes = {store.manifest("stage2", model)["inputs"]["shards"] for model in models}
-    seen: set[str] = set()
-    for key in indexes:
-        index = read_index(store.fetch("shards", key))
-        seen.update(index.filter(pc.field("split") == "train")["track_id"].to_pylist())
-    return seen
+    seen = {name: pa.array([], index.schema.field(name).type) for name in ("track_id", "content_hash")}
+    for key in sorted({store.manifest("stage2", model)["inputs"]["shards"] for model in models}):
+        then = read_index(store.fetch("shards", key))
+        trained = then.filter(pc.field("split") == "train")
+        seen = {name: pc.unique(pa.concat_arrays([old, *trained[name].chunks])) for name, old in seen.items()}
+    return pc.or_(*(pc.is_in(index[name], value_set=old) for name, old in seen.items()))
 
 
 def _check_groups(index: pa.Table) -> None:

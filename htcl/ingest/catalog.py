@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,15 +77,21 @@ def _checked_rows(
 ) -> Iterator[dict[str, Any]]:
     seen: set[str] = set()
     for place, raw in rows:
-        row = {name: (raw or {}).get(config.catalog.columns.get(name, name)) for name in CATALOG.names}
+        row = {name: _value(raw or {}, config.catalog.columns.get(name, name)) for name in CATALOG.names}
         reason = _refusal(raw, row, seen)
         if reason:
-            rejects.append({"key": str(row["track_id"] or place), "reason": reason, "detail": f"at {place}"})
+            rejects.append({"key": _text(row["track_id"]) or place, "reason": reason, "detail": f"at {place}"})
             continue
         checked = _typed(row)
         seen.add(checked["track_id"])
         checked["split"] = split_of(checked["split_group"], config.split)
         yield checked
+
+
+def _value(raw: dict[str, Any], column: str) -> Any:
+    """What a row has in a column; NaN is nothing."""
+    value = raw.get(column)
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _refusal(raw: dict[str, Any] | None, row: dict[str, Any], seen: set[str]) -> str | None:
@@ -93,12 +100,12 @@ def _refusal(raw: dict[str, Any] | None, row: dict[str, Any], seen: set[str]) ->
     for name in CATALOG.names:
         if not CATALOG.field(name).nullable and row[name] in (None, ""):
             return f"missing_{name}"
-    return "duplicate_track_id" if str(row["track_id"]) in seen else None
+    return "duplicate_track_id" if _text(row["track_id"]) in seen else None
 
 
 def _typed(row: dict[str, Any]) -> dict[str, Any]:
     """Contract types from whatever the input format gave."""
-    typed: dict[str, Any] = {name: None if row[name] is None else str(row[name]) for name in CATALOG.names}
+    typed: dict[str, Any] = {name: _text(row[name]) for name in CATALOG.names}
     tags = row["tags"]
     if isinstance(tags, str):
         tags = [tag.strip() for tag in tags.replace(";", ",").replace("|", ",").split(",")]
@@ -106,6 +113,13 @@ def _typed(row: dict[str, Any]) -> dict[str, Any]:
     typed["duration_s"] = _number(row["duration_s"])
     typed["split_group"] = typed["split_group"] or typed["track_id"]
     return typed
+
+
+def _text(value: Any) -> str | None:
+    """Text; a whole number is spelled the same from a column of integers and from one of floats."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return None if value is None else str(value)
 
 
 def _number(value: Any) -> float | None:

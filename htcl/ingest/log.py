@@ -130,6 +130,8 @@ def _as_text(column: pa.ChunkedArray, name: str, uri: str) -> pa.ChunkedArray:
     kind = column.type
     if pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type):
         return column.unify_dictionaries()
+    if pa.types.is_floating(kind) and name != "ts":
+        column = _whole(column, name, uri)
     try:
         return column.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
@@ -137,6 +139,19 @@ def _as_text(column: pa.ChunkedArray, name: str, uri: str) -> pa.ChunkedArray:
             f"{uri}: the column of {name} is of type {kind}, which is no text, number or time; "
             f"map another with interactions.columns.{name}"
         ) from None
+
+
+def _whole(column: pa.ChunkedArray, name: str, uri: str) -> pa.ChunkedArray:
+    """Ids that became floats because some are missing, as the whole numbers that they were; NaN is a missing one."""
+    known = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column).cast(pa.float64())
+    exact = float(2 ** {16: 11, 32: 24}.get(column.type.bit_width, 53))
+    whole = pc.and_(pc.equal(known, pc.floor(known)), pc.less(pc.abs(known), exact))
+    if not pc.all(whole, min_count=0).as_py():
+        raise HTCLError(
+            f"{uri}: the column of {name} holds numbers that are not whole or too long for a float, which rounds them; "
+            "write these ids as text or integers"
+        )
+    return known.cast(pa.int64())
 
 
 def _without_blanks(text: pa.Array) -> pa.Array:

@@ -11,6 +11,8 @@ from htcl.pairs.baskets import IMPRESSION, NEGATIVE, Baskets, Events
 from htcl.pairs.sketches import bottom_k, merge_sketches, offsets_of
 from htcl.pairs.sorting import Int64, Rows, run_lengths, run_starts, run_sums, sort_order, sorted_columns
 
+PAIRS_AT_ONCE = 1 << 23
+"""Pairs of baskets that are expanded together, about 100 B each, before those that occur again are added up."""
 WEIGHT_ONE = 2**20
 """Unit of the fixed-point weights: sums are exact in any order."""
 
@@ -59,17 +61,26 @@ def copreference_pairs(baskets: Baskets, symmetric: bool = True) -> Counts:
         baskets: distinct songs of baskets.
         symmetric: the lesser song is the anchor; else the one that was heard first.
     """
+    members = np.flatnonzero(baskets.size > 1)
+    if not len(members):
+        return empty_counts()
+    pairs = np.cumsum(baskets.size[members] * (baskets.size[members] - 1) // 2)
+    slices = np.split(members, np.flatnonzero(np.diff(pairs // PAIRS_AT_ONCE)) + 1)
+    counted = [_pairs_of(baskets, some, symmetric) for some in slices]
+    return add_up(counted) if len(counted) > 1 else counted[0]
+
+
+def _pairs_of(baskets: Baskets, members: Rows, symmetric: bool) -> Counts:
+    """Count the pairs of some baskets, each of two songs or more."""
     starts = np.cumsum(baskets.size) - baskets.size
     left, right, owners = [], [], []
-    for n in np.unique(baskets.size[baskets.size > 1]):
-        members = np.flatnonzero(baskets.size == n)
-        rows = starts[members, None] + np.arange(n)
+    for n in np.unique(baskets.size[members]):
+        same = members[baskets.size[members] == n]
+        rows = starts[same, None] + np.arange(n)
         one, other = np.triu_indices(int(n), k=1)
         left.append(rows[:, one].ravel())
         right.append(rows[:, other].ravel())
-        owners.append(np.repeat(members, len(one)))
-    if not owners:
-        return empty_counts()
+        owners.append(np.repeat(same, len(one)))
     anchor, positive, owner = np.concatenate(left), np.concatenate(right), np.concatenate(owners)
     if not symmetric:
         turned = baskets.first[anchor] > baskets.first[positive]

@@ -30,10 +30,17 @@ REASONS = (
     "bad_played_seconds",
     "forgotten_user",
     "duplicate_event",
+    "log_gone",
 )
-"""Why a row is refused, the first that applies; repeated events are found when a user's day is together."""
+"""Why a row is refused, the first that applies; repeated events are found when a user's day is together, and what comes
+late for a day whose log is gone when all is counted."""
 
 FORGOTTEN = REASONS.index("forgotten_user")
+
+SHAPE_LETTERS = 40
+"""How much of a bad time is shown."""
+OTHER = "(other)"
+"""Event types that no setting names. Where cells are shifted anything may stand there, a user id too."""
 
 NO_DAY = np.iinfo(np.int32).min
 """The day of a row without a time."""
@@ -49,7 +56,7 @@ class Judged:
         events: rows of EVENTS, the good ones.
         day: day of every row [n]; NO_DAY where it has none.
         reason: number of the reason in REASONS of every row [n]; -1 for good ones.
-        event_type: of every row [n].
+        event_type: of every row [n]; OTHER where no setting names it.
         detail: what was seen of every refused row, in their order; never a user id.
     """
 
@@ -109,7 +116,7 @@ def judge(rows: pa.Table, rules: Rules, file: int) -> Judged:
         events if len(good) == len(rows) else events.take(pa.array(good)),
         day,
         reason,
-        rows["event_type"].combine_chunks(),
+        _named_types(rows["event_type"].combine_chunks(), rules.section),
         _details(rows.filter(pa.array(reason >= 0)), reason[reason >= 0]),
     )
 
@@ -180,13 +187,22 @@ def _hashed(column: pa.ChunkedArray, none: int) -> pa.Array:
     return pc.fill_null(hashed, none)
 
 
+def _named_types(event_type: pa.Array, section: InteractionsConfig) -> pa.Array:
+    """Event types with all that no setting names as one."""
+    named = pa.array([*section.positive, *section.negative, *section.impressions], pa.string())
+    words = event_type.dictionary
+    named_words = pc.if_else(pc.is_in(words, value_set=named), words, OTHER)
+    return named_words.take(event_type.indices)
+
+
 def _details(rows: pa.Table, reason: npt.NDArray[np.int8]) -> pa.Array:
-    """What was seen of refused rows; nothing of one that may hold a user id anywhere, or whose user is forgotten."""
-    moment = pc.coalesce(rows["ts_text"], rows["ts"].cast(pa.string()))
-    seen = pc.binary_join_element_wise("ts ", moment, "")
-    track = pc.binary_join_element_wise("track ", rows["track_id"].cast(pa.string()), "")
-    chosen = pc.if_else(pa.array(reason == REASONS.index("bad_ts")), seen, track)
-    silent = pc.or_(rows["malformed"], pa.array(reason == FORGOTTEN))
-    chosen = pc.if_else(silent, pa.scalar(None, pa.string()), chosen)
-    filled = pc.fill_null(chosen, "a row")
+    """What was seen of refused rows: the shape of a bad time, 9 for a digit and a for a letter, and nothing else.
+
+    Where cells are missing or shifted, any of them may hold a user id.
+    """
+    shape = pc.replace_substring_regex(pc.replace_substring_regex(rows["ts_text"], r"\pN", "9"), r"\pL", "a")
+    shape = pc.binary_join_element_wise("ts like ", pc.utf8_slice_codeunits(shape, 0, SHAPE_LETTERS), "")
+    moment = pc.if_else(rows["ts"].is_valid(), "ts in the future", shape)
+    shown = pa.array(reason == REASONS.index("bad_ts"))
+    filled = pc.fill_null(pc.if_else(shown, moment, pa.scalar(None, pa.string())), "a row")
     return filled.combine_chunks() if isinstance(filled, pa.ChunkedArray) else filled

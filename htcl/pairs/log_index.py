@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,12 +12,16 @@ import pyarrow.parquet as pq
 from htcl import storage
 from htcl.config import PipelineConfig, fingerprint
 from htcl.schemas import LOG_FILES
-from htcl.tables import GrowingTable
+from htcl.tables import Properties
 from htcl.users import forgotten_users
 
-SETTINGS, FORGOTTEN, FILES = "settings", "forgotten", "files"
+SETTINGS, FORGOTTEN, FILES, USER_KEY, RECOUNTED = "settings", "forgotten", "files", "user_key", "recounted"
 """Properties of a commit of counts: fingerprint of the settings that they hang on, of the users that were passed over
-on every day, and the name of the file index."""
+on every day, the name of the file index, which key users were hashed with, and what ranges of days changed that were
+asked for, which no file of the log tells."""
+
+COUNTS_VERSION = 1
+"""Raised when counts of the same log and settings come out differently."""
 
 _COUNTING = {
     "session_gap_minutes",
@@ -54,7 +58,7 @@ def counting_settings(config: PipelineConfig) -> str:
     interactions = config.interactions.model_dump(mode="json", exclude={"path", "format", "max_reject_share"})
     pairs = config.pairs.model_dump(mode="json", include=_COUNTING)
     ordered = "copreference" not in config.pairs.symmetric_sources
-    return fingerprint({"interactions": interactions, "pairs": pairs, "ordered": ordered})
+    return fingerprint({"version": COUNTS_VERSION, "interactions": interactions, "pairs": pairs, "ordered": ordered})
 
 
 def forgotten_fingerprint(workspace: str) -> str:
@@ -62,9 +66,9 @@ def forgotten_fingerprint(workspace: str) -> str:
     return fingerprint(forgotten_users(workspace))
 
 
-def counted_files(table: GrowingTable, workspace: str, version: int | None = None) -> dict[str, LogFile]:
-    """The files that a version of the counts was made from, by path."""
-    name = table.properties(version).get(FILES)
+def counted_files(properties: Properties, workspace: str) -> dict[str, LogFile]:
+    """The files that counts were made from, by path, as the properties of their commit tell."""
+    name = properties.get(FILES)
     if not name:
         return {}
     rows = pq.read_table(io.BytesIO(storage.read_bytes(_uri(workspace, name)))).to_pylist()
@@ -86,24 +90,43 @@ def save_files(workspace: str, files: Iterable[LogFile]) -> str:
     return name
 
 
-def merge_files(counted: Mapping[str, LogFile], now: Iterable[LogFile], days: frozenset[int] | None) -> list[LogFile]:
+def merge_files(
+    counted: Mapping[str, LogFile],
+    now: Iterable[LogFile],
+    days: frozenset[int] | None,
+    kept: frozenset[int] = frozenset(),
+    dateless: Collection[str] = (),
+) -> list[LogFile]:
     """The file index after some days were counted from the files of now.
 
     Args:
         counted: the index before.
         now: files whose days are known.
         days: what was counted; None for all.
+        kept: of these the days that stay as they were counted before.
+        dateless: files without a single day that were read.
 
     A file whose every day, of now and of before, was counted is up to date; another stays as it was counted. A file
-    that is gone stays: so do the counts of its days.
+    that is gone stays as long as the counts of one of its days do.
     """
-    files = dict(counted)
-    for file in now:
-        before = counted.get(file.path)
+    files = {file.path: file for file in now}
+    gone = [file for file in counted.values() if file.path not in files]
+    if days is None:
+        return list(files.values())
+    index = {file.path: file for file in gone if file.days and not file.days <= days - kept}
+    for path, file in files.items():
+        before = counted.get(path)
         touched = (file.days or frozenset()) | ((before.days or frozenset()) if before else frozenset())
-        if days is None or touched <= days:
-            files[file.path] = file
-    return list(files.values())
+        if touched <= days and (file.days or path in dateless):
+            index[path] = file
+        elif before is not None:
+            index[path] = before
+    return list(index.values())
+
+
+def new_files(counted: Mapping[str, LogFile], now: Iterable[LogFile]) -> list[LogFile]:
+    """Files that are new, or not as they were when they were counted."""
+    return [file for file in now if (before := counted.get(file.path)) is None or before.tag != file.tag]
 
 
 def stale_days(counted: Mapping[str, LogFile], now: Iterable[LogFile]) -> frozenset[int]:
@@ -114,11 +137,10 @@ def stale_days(counted: Mapping[str, LogFile], now: Iterable[LogFile]) -> frozen
         now: the files of now; the days of new and changed ones are known.
     """
     days: set[int] = set()
-    for file in now:
+    for file in new_files(counted, now):
         before = counted.get(file.path)
-        if before is None or before.tag != file.tag:
-            days |= file.days or frozenset()
-            days |= (before.days or frozenset()) if before else frozenset()
+        days |= file.days or frozenset()
+        days |= (before.days or frozenset()) if before else frozenset()
     return frozenset(days)
 
 

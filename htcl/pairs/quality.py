@@ -96,6 +96,13 @@ def total_events(seen: pa.Table) -> tuple[int, dict[str, int]]:
     return events, {reason: n for reason, n in reasons.items() if n}
 
 
+def rows_by_day(seen: pa.Table) -> dict[int, int]:
+    """Rows of the log by day, refused ones too."""
+    once = seen.filter(pc.not_equal(seen["reason"], REASONS.index("duplicate_event")))
+    days = once.group_by("day").aggregate([("n_rows", "sum")])
+    return dict(zip(days["day"].to_pylist(), days["n_rows_sum"].to_pylist(), strict=True))
+
+
 def days_by_file(seen: pa.Table, files: int) -> list[frozenset[int]]:
     """Days that each of `files` files has rows of."""
     found: list[set[int]] = [set() for _ in range(files)]
@@ -132,26 +139,30 @@ def replaced(rows: pa.Table, fresh: pa.Table, days: Iterable[str] | None, files:
     return pa.concat_tables([rows.filter(pc.invert(gone)), fresh])
 
 
-def unusual_days(quality: pa.Table, bound: float) -> list[str]:
-    """Sentences about measures of the newest day that differ from the week before beyond a bound.
+def unusual_days(quality: pa.Table, bound: float, today: dt.date) -> list[str]:
+    """Sentences about measures of the newest whole day that differ from the week before beyond a bound.
 
     Args:
         quality: rows of LOG_QUALITY.
         bound: a measure may be this many times the median of the `TRAILING_DAYS` days before, or its inverse.
+        today: a day that is not over yet, UTC; it and what clocks ahead of theirs say of later days are passed over.
     """
-    days = sorted({day for day in quality["dt"].to_pylist() if day is not None})
+    found = {day for day in quality["dt"].to_pylist() if day is not None and day < str(today)}
+    days = sorted(map(dt.date.fromisoformat, found))
     if len(days) < 2:
         return []
-    today, before = days[-1], days[-1 - TRAILING_DAYS : -1]
+    newest = days[-1]
+    week = (newest - dt.timedelta(days=n) for n in range(1, TRAILING_DAYS + 1))
+    before = [str(day) for day in week if day >= days[0]]
     values: dict[tuple[str, str], dict[str, int]] = {}
     for row in quality.to_pylist():
         values.setdefault((row["measure"], row["name"]), {})[row["dt"]] = row["value"]
     sentences = []
     for (measure, name), by_day in sorted(values.items()):
         usual = statistics.median(by_day.get(day, 0) for day in before)
-        now = by_day.get(today, 0)
+        now = by_day.get(str(newest), 0)
         if max(usual, now) >= MIN_COUNT and not usual / bound <= now <= usual * bound:
-            sentences.append(f"{measure} {name}: {now} on {today}, usual are {usual:g} (median of {len(before)} days)")
+            sentences.append(f"{measure} {name}: {now} on {newest}, usual are {usual:g} (median of {len(before)} days)")
     return sentences
 
 

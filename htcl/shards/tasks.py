@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from htcl.audio.decode import AudioRejected, DecodedAudio, resolve_audio_path
 from htcl.audio.isolated import DECODE, IsolatedDecoder, Limits
-from htcl.audio.source import LocalAudio, fetch_audio, hash_audio
+from htcl.audio.source import LocalAudio, fetch_audio, hash_audio, named
 from htcl.config import AudioConfig
 from htcl.shards.blocks import HASHES, RESULTS, TRACK, pack, unpack
 from htcl.shards.reader import Mel, ShardReader
@@ -56,7 +56,11 @@ class _Done:
 
 
 def hash_files(group: bytes, root: str) -> bytes:
-    """Rows of HASHES for a group of tracks; a file that cannot be read is left to decoding, which says why."""
+    """Rows of HASHES for a group of tracks; a file that is refused is left to decoding, which says why.
+
+    Raises:
+        HTCLError: naming a file whose storage failed.
+    """
     rows = []
     for track in unpack([group], TRACK).to_pylist():
         try:
@@ -78,8 +82,8 @@ def decode_tracks(group: bytes, job: Decoding) -> bytes:
         Rows of RESULTS, one a track.
 
     Raises:
-        OSError: the storage failed.
-        HTCLError: the decoder does not start.
+        HTCLError: naming a file whose storage failed or whose copy does not fit; the decoder does not start.
+        OSError: a shard cannot be written.
     """
     log_mel = _log_mel()
     writer = ShardWriter(job.folder, job.max_bytes)
@@ -147,7 +151,8 @@ def _decoded(tracks: list[dict[str, Any]], job: Decoding, decoder: IsolatedDecod
 
 def _finish(decoder: IsolatedDecoder, track: dict[str, Any], file: LocalAudio) -> _Done:
     try:
-        return _Done(track, file.file_hash, decoder.result())
+        with named(track["audio_path"]):
+            return _Done(track, file.file_hash, decoder.result())
     except AudioRejected as rejected:
         return _Done(track, file.file_hash, rejected)
     finally:

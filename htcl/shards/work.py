@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePath
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from htcl.audio.checks import WHOLE_SHARE
 from htcl.audio.isolated import Limits
 from htcl.audio.rejects import RejectReason
-from htcl.config import PipelineConfig, fingerprint
+from htcl.config import AudioConfig, PipelineConfig, fingerprint
 from htcl.schemas import REFUSED_AUDIO, SHARDS
 from htcl.shards.blocks import TRACK, pack
 from htcl.tables import GrowingTable
@@ -80,11 +82,11 @@ def find_work(catalog: pa.Table, current: pa.Table, refused: pa.Table, shards: l
     known = current.filter(pc.is_in(current["shard"], value_set=pa.array(shards, pa.string())))
     today = catalog.select(["track_id", *_OF_THE_CATALOG])
     kept = known.drop_columns(["split_group", "split"]).join(today, ["track_id", "source_tag"], join_type="inner")
-    kept = kept.select(SHARDS.names).cast(SHARDS)
+    kept = _one_each(kept.select(SHARDS.names).cast(SHARDS))
     same = pc.fill_null(pc.equal(refused["limits"], str(limits)), True)
     tags = today.select(["track_id", "source_tag"])
     refused = refused.filter(same).join(tags, ["track_id", "source_tag"], join_type="inner")
-    refused = refused.select(REFUSED_AUDIO.names).cast(REFUSED_AUDIO)
+    refused = _one_each(refused.select(REFUSED_AUDIO.names).cast(REFUSED_AUDIO))
     settled = pa.concat_arrays([*kept["track_id"].chunks, *refused["track_id"].chunks, pa.array([], pa.string())])
     todo = catalog.filter(pc.invert(pc.is_in(catalog["track_id"], value_set=settled)))
     return Work(kept, known, refused, todo)
@@ -100,18 +102,26 @@ def task_groups(tracks: pa.Table, cores: int, songs_per_shard: int) -> list[byte
     return [pack(rows.take(part)) for part in dealt if len(part)]
 
 
-def reused_rows(known: pa.Table, hashes: pa.Table, todo: pa.Table) -> pa.Table:
+def reused_rows(known: pa.Table, hashes: pa.Table, todo: pa.Table, audio: AudioConfig) -> pa.Table:
     """Rows of SHARDS for tracks whose file is one that was decoded before, under whatever name.
+
+    A file that the duration in the catalog may show to be cut is left to decoding, which judges it.
 
     Args:
         known: rows of SHARDS.
         hashes: (track_id, file_hash) of today's files.
         todo: rows of the catalog.
+        audio: by which known rows were made.
     """
     content = known.select(_CONTENT).group_by("file_hash", use_threads=False)
     content = content.aggregate([(name, "first") for name in _CONTENT if name != "file_hash"])
     content = content.rename_columns([name.removesuffix("_first") for name in content.column_names])
-    return _rows(hashes.join(content, "file_hash", join_type="inner"), todo)
+    found = hashes.join(content, "file_hash", join_type="inner")
+    found = found.join(todo.select(["track_id", "duration_s"]), "track_id", join_type="inner")
+    wanted = pc.min_element_wise(found["duration_s"], audio.max_seconds, skip_nulls=False)
+    seconds = pc.multiply(found["frames"], audio.hop_length / audio.sample_rate)
+    whole = pc.greater_equal(seconds, pc.multiply(wanted, WHOLE_SHARE))
+    return _rows(found.filter(pc.fill_null(whole, True)).drop_columns("duration_s"), todo)
 
 
 def decoded_rows(results: pa.Table, todo: pa.Table) -> pa.Table:
@@ -131,6 +141,13 @@ def refused_rows(results: pa.Table, todo: pa.Table, limits: Limits) -> pa.Table:
 def lasting(refused: pa.Table) -> pa.Table:
     """Refusals that hold until the file changes."""
     return refused.filter(pc.invert(pc.is_in(refused["reason"], value_set=pa.array(_MAY_PASS, pa.string()))))
+
+
+def _one_each(rows: pa.Table) -> pa.Table:
+    """One row a track: two runs at once may both have added theirs."""
+    rows = rows.append_column("row", pa.array(np.arange(len(rows))))
+    first = rows.group_by("track_id").aggregate([("row", "min")])["row_min"]
+    return rows.take(first).drop_columns("row")
 
 
 def _rows(content: pa.Table, todo: pa.Table) -> pa.Table:

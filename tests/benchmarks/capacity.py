@@ -17,7 +17,7 @@ from tests.benchmarks.document import replace_section
 from tests.benchmarks.measured import Measured, read_measured
 from tests.benchmarks.zipf import pair_model
 
-PART_BYTES = 32 << 20
+PART_BYTES = 32e6
 """Of the log that one task counts, as in jobs/counting.py."""
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
 

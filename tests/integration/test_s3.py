@@ -18,6 +18,7 @@ import pytest
 
 from htcl import storage
 from htcl.artifacts import MANIFEST, ArtifactStore, Recipe
+from htcl.audio.source import fetch_audio, hash_audio
 from htcl.champion import read_champion, switch_champion
 from htcl.errors import HTCLError
 from htcl.parts import write_part
@@ -126,6 +127,21 @@ def test_storage_that_cannot_be_reached_is_one_sentence_without_the_secret(
         with pytest.raises(HTCLError, match="cannot be reached: Unable to locate credentials; check its name"):
             act(root)
     type(storage.filesystem(root)[0]).clear_instance_cache()
+
+
+def test_audio_is_read_whatever_its_name_and_named_when_storage_refuses(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, (fs, path) = f"{root}/Artist :: Title.flac", storage.filesystem(root)
+    fs.pipe_file(f"{path}/Artist :: Title.flac", b"fLaC")
+    audio = fetch_audio(uri)
+    assert Path(audio.path).read_bytes() == b"fLaC" and audio.file_hash == hash_audio(uri)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    type(fs).clear_instance_cache()
+    with pytest.raises(HTCLError, match=r"Artist :: Title\.flac cannot be read: Unable to locate credentials; check"):
+        fetch_audio(uri)
+    type(fs).clear_instance_cache()
 
 
 def test_forked_processes_and_threads_reach_it(root: str) -> None:

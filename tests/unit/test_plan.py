@@ -112,6 +112,19 @@ def test_a_new_or_changed_input_changes_exactly_the_keys_downstream_of_it(projec
     assert changed(before, keys(project)) == names
 
 
+def test_audio_counts_whatever_its_name_begins_with_and_other_hidden_files_do_not(project):
+    before = keys(project)
+    for name in (".git/index", ".DS_Store", "_drafts/notes"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_bytes(b"x")
+    assert keys(project) == before
+    for name in (b"...And You/a.flac", b"_live/b.MP3", b"caf\xe9.wav"):  # file names need not be UTF-8
+        path = project / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"RIFF")
+        assert "shards" in changed(before, before := keys(project))
+
+
 def test_a_user_who_is_to_be_forgotten_changes_what_hangs_on_the_log(project):
     before = keys(project)
     forget_user(str(project / "work"), "ana")

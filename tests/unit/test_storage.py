@@ -42,6 +42,8 @@ def test_list_files_gives_relative_paths_and_passes_over_hidden_ones(root):
     assert list(listed) == ["b.csv", "deep/a.csv"]
     assert all(size == 3 and tag for size, tag in listed.values())
     assert list(storage.list_files(storage.join(root, "b.csv"))) == ["b.csv"]
+    everything = [".hidden", "_SUCCESS", "_temporary/c.csv", "b.csv", "deep/.d/e.csv", "deep/a.csv"]
+    assert list(storage.list_files(root, hidden=True)) == everything
 
 
 def test_the_tag_changes_with_the_file(root):

@@ -36,6 +36,22 @@ def test_a_table_without_a_commit_is_empty(table):
     assert table.read(columns=["n"]).column_names == ["n"]
 
 
+def test_a_change_that_another_run_overtakes_is_made_again_on_top_of_it(table):
+    table.replace_rows(rows(("a", 1), ("b", 1)))
+    others = [("a", 2), ("b", 2)]
+
+    def one_more(there):
+        assert set(there["dt"].to_pylist()) == {"a"}
+        if others:
+            table.replace_rows(rows(others.pop(0)), [["a"], ["b"]][1 - len(others)])
+        return rows(*((row["dt"], row["n"] + 10) for row in there.to_pylist()))
+
+    table.update_rows(one_more, ["a"])
+    assert content(table) == [("a", 12), ("b", 2)]
+    table.update_rows(lambda there: there.slice(0, 0))
+    assert content(table) == []
+
+
 def test_named_partitions_are_replaced_and_the_others_stay(table):
     assert table.replace_rows(rows(("a", 1), ("b", 2), ("b", 3))) == 0
     assert table.replace_rows(rows(("b", 4)), ["b"]) == 1

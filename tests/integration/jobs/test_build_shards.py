@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pyarrow as pa
 import pytest
+import shard_stages
 from build_shards import publish_shards
 from pyspark.sql import SparkSession
 
@@ -143,6 +144,90 @@ def test_only_what_is_new_is_decoded(library: Library) -> None:
     assert after["t03"]["content_hash"] != before["t03"]["content_hash"]
     assert "t04" not in after
     assert counts(library.run()) == (0, 0, 0, 21, 0)
+
+
+def songs(library: Library, count: int = 7) -> None:
+    """Good songs and a bad file."""
+    library.add("bad", None)
+    for number in range(count):
+        library.add(f"t{number}", (number + 1) // 2, split_group=f"g{number}")  # t1 and t2 sound alike, t3 and t4 …
+
+
+def stop_in_the_second_round(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the job on four songs a round; the storage fails after the first."""
+    decode, left = shard_stages.decode, [shard_stages.decode]
+
+    def failing(*arguments: Any) -> pa.Table:
+        if not left:
+            raise ConnectionResetError("the storage hung up")
+        return left.pop()(*arguments)
+
+    monkeypatch.setattr(shard_stages, "ROUND_SONGS_PER_CORE", 2)
+    monkeypatch.setattr(shard_stages, "decode", failing)
+    with pytest.raises(ConnectionResetError):
+        library.run()
+    monkeypatch.setattr(shard_stages, "decode", decode)
+
+
+def heard(library: Library) -> dict[str, tuple[str, str, str]]:
+    return {track: (r["content_hash"], r["split_group"], r["split"]) for track, r in library.rows_of().items()}
+
+
+def test_what_a_round_brought_is_known_after_a_failure_in_the_next(
+    library: Library, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    songs(library)
+    stop_in_the_second_round(library, monkeypatch)
+    assert not plan(library.config)["shards"].published
+    figures = library.run()
+    assert counts(figures) == (4, 4, 0, 3, 0)
+    assert (figures["rejects"], figures["duplicates"]) == ({"not_audio": 1}, 6)
+    (tmp_path / "other").mkdir()
+    undisturbed = Library(spark, tmp_path / "other")
+    songs(undisturbed)
+    assert counts(undisturbed.run()) == (8, 7, 0, 0, 0)
+    assert heard(library) == heard(undisturbed)
+    assert counts(library.run()) == (0, 0, 0, 7, 0)
+
+
+def test_bytes_stay_known_when_a_run_over_a_moved_library_fails(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    songs(library)
+    library.run()
+    before = heard(library)
+    for track, row in library.rows.items():
+        (library.root / row["audio_path"]).rename(library.root / f"moved-{track}.flac")
+        row["audio_path"] = f"moved-{track}.flac"
+    stop_in_the_second_round(library, monkeypatch)
+    assert counts(library.run()) == (0, 0, 4, 3, 0)
+    assert heard(library) == before
+
+
+def test_what_was_decoded_is_known_after_too_many_rejects(library: Library) -> None:
+    songs(library)
+    library.settings["audio"]["max_reject_share"] = 0.1
+    with pytest.raises(HTCLError, match=r"1 of 8 rejected .* raise audio\.max_reject_share"):
+        library.run()
+    assert library.rejects() == {"bad": "not_audio"}
+    library.settings["audio"]["max_reject_share"] = 0.2
+    assert counts(library.run()) == (0, 0, 0, 7, 0)
+
+
+def test_another_run_at_once_is_named_and_doubles_nothing(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    songs(library)
+    table, decode = GrowingTable(library.config.workspace, "shards", SHARDS), shard_stages.decode
+
+    def overtaken(*arguments: Any) -> pa.Table:
+        monkeypatch.setattr(shard_stages, "decode", decode)
+        library.run()
+        return decode(*arguments)
+
+    monkeypatch.setattr(shard_stages, "decode", overtaken)
+    with pytest.raises(HTCLError, match=r"shards: another run has changed it meanwhile \(version -1 -> .*run the step"):
+        library.run()
+    assert len(table.read()) == 14
+    assert counts(library.run()) == (0, 0, 0, 7, 0)
 
 
 def place(row: dict[str, Any]) -> tuple[Any, ...]:

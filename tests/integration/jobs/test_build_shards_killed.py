@@ -88,7 +88,7 @@ def test_a_killed_driver(demo: Path, undisturbed: dict[str, str]) -> None:
     assert decoders
     _, left = psutil.wait_procs(orphans, timeout=30)
     assert left == []
-    assert GrowingTable(str(folder), "shards", SHARDS).version() == -1
+    assert GrowingTable(str(folder), "shards", SHARDS).version() == -1  # all songs are in one round, which is lost
     done = run_job(submit("build_shards.py", demo, *SMALL, "--set", f"workspace={folder}"))
     assert done.returncode == 0, done.output
     assert checked(demo, folder) == undisturbed

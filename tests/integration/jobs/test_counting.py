@@ -47,6 +47,10 @@ LOG = [
     "e16,soon,listener ana,a,like,,,",
     "e17,2025-03-31T09:03:00Z,listener cem,a,play,loud,,",
     "e18,2025-03-31T09:04:00Z,name, listener dan,a,like,,,",
+    # Cells of the right number in the wrong order.
+    "2025-03-31T09:05:00Z,listener ana,a,like,,,,e19",
+    "e20,2025-03-31T09:06:00Z,,listener ana,like,,,",
+    "e21,2025-03-31T09:07:00Z,a,b,listener ana,,,",
 ]
 ANA, BEN, CEM = "listener ana", "listener ben", "listener cem"
 # (baskets, weight, negative, shown, users)
@@ -71,22 +75,23 @@ ITEMS = {
     ("2025-03-31", "c"): (1, 1 / 2),
 }
 REFUSED = {
-    ("bad_duration_ratio", "track a", "2025-03-31", 1),
-    ("bad_ts", "ts soon", None, 1),
+    ("bad_duration_ratio", "a row", "2025-03-31", 1),
+    ("bad_ts", "ts like aaaa", None, 2),
     ("duplicate_event", "track a", "2025-03-31", 2),
     ("malformed_row", "a row", None, 1),
-    ("missing_user_id", "track a", "2025-03-31", 1),
+    ("missing_user_id", "a row", "2025-03-31", 2),
 }
 QUALITY = {
     ("2025-03-30", "events", "like"): 3,
     ("2025-03-30", "events", "play"): 2,
-    ("2025-03-31", "events", "like"): 7,
+    ("2025-03-31", "events", "(other)"): 1,
+    ("2025-03-31", "events", "like"): 8,
     ("2025-03-31", "events", "play"): 3,
     ("2025-03-31", "events", "shown"): 2,
     ("2025-03-31", "events", "skip"): 1,
     ("2025-03-31", "rejects", "bad_duration_ratio"): 1,
     ("2025-03-31", "rejects", "duplicate_event"): 2,
-    ("2025-03-31", "rejects", "missing_user_id"): 1,
+    ("2025-03-31", "rejects", "missing_user_id"): 2,
     ("2025-03-30", "funnel", "positive_events"): 4,
     ("2025-03-30", "funnel", "user_days"): 2,
     ("2025-03-30", "funnel", "baskets"): 2,
@@ -199,14 +204,14 @@ def test_other_settings_count_the_whole_log_anew_and_a_range_refuses_to_mix_them
 
 def test_too_many_refused_rows_fail_before_anything_is_committed(spark, log):
     strict = log.model_copy(update={"interactions": log.interactions.model_copy(update={"max_reject_share": 0.05})})
-    with pytest.raises(HTCLError, match=r"interactions: 6 of 20 rejected .* duplicate_event 2"):
+    with pytest.raises(HTCLError, match=r"interactions: 8 of 23 rejected .* 2"):
         count(spark, strict)
     assert not pair_table(log.workspace).exists()
 
 
 def test_a_log_without_a_positive_event_names_the_setting(spark, log):
     other = log.interactions.model_copy(update={"positive": {"LIKE": next(iter(log.interactions.positive.values()))}})
-    with pytest.raises(HTCLError, match=r"none of 20 events is a positive response .*\(LIKE\); map your event types"):
+    with pytest.raises(HTCLError, match=r"none of 23 events is a positive response .*\(LIKE\); map your event types"):
         count(spark, log.model_copy(update={"interactions": other}))
 
 

@@ -12,7 +12,7 @@ import torch
 from htcl.artifacts import ArtifactStore, Recipe
 from htcl.embeddings.embedder import SongEmbedder
 from htcl.embeddings.tasks import _load, embed_group, rewrite_parts
-from htcl.embeddings.work import Model, embeddings_table, find_work, song_groups
+from htcl.embeddings.work import Model, embeddings_table, find_work, note_versions, song_groups
 
 THREADS = torch.get_num_threads()
 
@@ -42,7 +42,7 @@ def songs(world):
 
 def embed(workspace, model, songs, tasks=3):
     table = embeddings_table(workspace)
-    work = find_work(table, table.version(), model, songs)
+    work = find_work(table, table.version(), model, songs, 1)
     return [embed_group(group, workspace, model, 4, "cpu", THREADS) for group in song_groups(work.missing, tasks)]
 
 
@@ -57,7 +57,8 @@ def test_tasks_write_files_that_only_a_commit_shows(workspace, model, songs):
     assert len(parts) > 1
     assert {part.partition for part in parts} == {model.key}
     assert not table.exists()
-    table.commit(parts, replace=[], append=[model.key], base=-1)
+    noted = note_versions(table, [model], 1)
+    table.commit(parts, replace=[], append=[model.key], base=-1, properties=noted)
     tracks, vectors = content(table)
     assert tracks == sorted(songs["track_id"].to_pylist())
     assert vectors.shape == (len(songs), 8)
@@ -81,15 +82,16 @@ def test_the_model_is_loaded_once_for_all_groups(workspace, model, songs):
 
 def test_rows_that_stay_are_written_anew_without_those_that_leave(workspace, model, songs):
     table = embeddings_table(workspace)
-    version = table.commit(embed(workspace, model, songs), replace=[], append=[model.key])
+    noted = note_versions(table, [model], 1)
+    version = table.commit(embed(workspace, model, songs), replace=[], append=[model.key], properties=noted)
     tracks, vectors = content(table)
-    work = find_work(table, version, model, songs.slice(2))
+    work = find_work(table, version, model, songs.slice(2), 1)
     parts = rewrite_parts(table.parts(), workspace, model, work.gone)
-    table.commit(parts, replace=[model.key], base=version)
+    table.commit(parts, replace=[model.key], base=version, properties=noted)
     assert [part.rows for part in parts] == [len(songs) - 2] == [work.kept]
     assert content(table)[0] == tracks[2:]
     np.testing.assert_array_equal(content(table)[1], vectors[2:])
-    assert rewrite_parts(table.parts(), workspace, model, find_work(table, 1, model, songs.slice(99)).gone) == []
+    assert rewrite_parts(table.parts(), workspace, model, find_work(table, 1, model, songs.slice(99), 1).gone) == []
 
 
 def test_files_of_an_older_writer_are_rewritten_beside_newer_ones(workspace, model, songs):

@@ -9,10 +9,12 @@ import pytest
 from htcl.artifacts import ArtifactStore
 from htcl.embeddings.work import (
     BYTES_PER_TASK,
+    MADE_BY,
     ROWS_PER_FILE,
     Model,
     embeddings_table,
     find_work,
+    note_versions,
     part_groups,
     read_songs,
     song_groups,
@@ -45,8 +47,14 @@ def known(tmp_path):
     """A table with the same rows for two models, and its newest version."""
     table = embeddings_table(str(tmp_path), 2)
     for model in ("one", "two"):
-        base = table.replace_rows(rows(model, ("a", "1", "x"), ("b", "2", "y"), ("c", "3", "z")), [model])
+        base = fill(table, model, ("a", "1", "x"), ("b", "2", "y"), ("c", "3", "z"))
     return table, base
+
+
+def fill(table, model, *known, step_version=1):
+    """Replace the rows of a model, made by a version of the step; the table's version."""
+    part = table.write(rows(model, *known), model)
+    return table.commit([part], [model], properties=note_versions(table, [Model("stage2", model)], step_version))
 
 
 SONGS = songs(("d", "s2", "4", "w"), ("b", "s3", "2", "y!"), ("a", "s1", "1", "x"), ("c", "s1", "5", "z"))
@@ -59,7 +67,7 @@ SONGS = songs(("d", "s2", "4", "w"), ("b", "s3", "2", "y!"), ("a", "s1", "1", "x
 )
 def test_what_is_new_or_changed_is_missing_and_what_stands_for_no_song_leaves(known, stage, missing, gone):
     table, version = known
-    work = find_work(table, version, Model(stage, "two"), SONGS)
+    work = find_work(table, version, Model(stage, "two"), SONGS, 1)
     assert work.missing["track_id"].to_pylist() == missing  # by shard
     assert sorted("\n".join(name.split("\n")[:2]) for name in work.gone.to_pylist()) == gone
     assert work.kept == 3 - len(gone)
@@ -68,8 +76,34 @@ def test_what_is_new_or_changed_is_missing_and_what_stands_for_no_song_leaves(kn
 def test_a_model_without_rows_lacks_all(known, tmp_path):
     table, version = known
     for place, at in ((table, version), (embeddings_table(str(tmp_path / "new")), -1)):
-        work = find_work(place, at, Model("stage2", "three"), SONGS)
+        work = find_work(place, at, Model("stage2", "three"), SONGS, 1)
         assert (len(work.missing), len(work.gone), work.kept) == (4, 0, 0)
+
+
+def work_sizes(table, version, model, step_version):
+    work = find_work(table, version, Model("stage2", model), SONGS, step_version)
+    return len(work.missing), len(work.gone), work.kept
+
+
+def test_rows_of_another_version_of_the_step_are_made_anew(known):
+    table, version = known
+    assert work_sizes(table, version, "one", 1) == (3, 2, 1)
+    assert work_sizes(table, version, "one", 2) == (4, 3, 0)
+    newer = fill(table, "two", ("a", "1", "x"), step_version=2)
+    assert (work_sizes(table, newer, "one", 2), work_sizes(table, newer, "two", 2)) == ((4, 3, 0), (3, 0, 1))
+    assert work_sizes(table, newer, "one", 1) == (3, 2, 1)  # what stays keeps its note
+
+
+def test_rows_of_which_nobody_noted_the_version_are_made_anew(known):
+    table, _ = known
+    version = table.replace_rows(rows("two", ("a", "1", "x")), ["two"])
+    assert work_sizes(table, version, "two", 1) == (4, 1, 0)
+
+
+def test_only_models_that_have_rows_are_noted(known):
+    table, _ = known
+    table.commit([], ["one"], properties=table.properties())
+    assert note_versions(table, [Model("stage1", "three")], 2)[MADE_BY] == {"two": 1, "three": 2}
 
 
 def test_songs_come_with_the_text_that_the_model_reads(tmp_path, monkeypatch):

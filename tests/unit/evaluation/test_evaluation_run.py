@@ -57,9 +57,9 @@ class World:
             draft.tables = dict(tables)
         return recipe.key
 
-    def evaluate(self, index=(), pairs=(), sides=SIDES, trained_sides=None):
+    def evaluate(self, index=(), pairs=(), sides=SIDES, trained_sides=None, trained_names=()):
         """Evaluate; `index` replaces values of some tracks' rows in the shard index, `trained_sides` is the split
-        that the model was trained with."""
+        that the model was trained with, `trained_names` are the ids that some tracks had then."""
         rows = [
             {"track_id": t, "shard": "s", "offset": 0, "size": 0, "frames": 9, "content_hash": t, "source_tag": ""}
             | {"split_group": t, "split": side}
@@ -77,7 +77,11 @@ class World:
         }
         trained = {"shards": inputs["shards"]}
         if trained_sides is not None:
-            older = [{**row, "split": side} for row, side in zip(rows, trained_sides, strict=True)]
+            names = dict(trained_names)
+            older = [
+                {**row, "split": side, "track_id": names.get(row["track_id"], row["track_id"])}
+                for row, side in zip(rows, trained_sides, strict=True)
+            ]
             trained = {
                 "shards": self.publish(
                     "shards", lambda f: write_index(pa.Table.from_pylist(older, SHARDS), f), {"was": "older"}
@@ -193,6 +197,15 @@ def test_songs_that_the_model_was_trained_on_are_not_held_out(world):
     queries = set(pq.read_table(folder / PER_QUERY_FILE)["query"].to_pylist())
     assert not queries & {TRACKS[10], TRACKS[11]} and {TRACKS[12], TRACKS[19]} <= queries
     assert world.store.manifests("evaluation")[0]["figures"]["test_songs"] == 8
+
+
+def test_songs_that_came_back_under_another_id_are_not_held_out_nor_are_their_versions(world):
+    before, names = ["test"] * 10 + ["train"] * 2 + ["test"] * 8, {TRACKS[10]: "delisted", TRACKS[12]: "renamed"}
+    cover = {TRACKS[10]: {"split_group": "work"}, TRACKS[13]: {"split_group": "work"}}
+    folder = world.evaluate(index=cover, pairs=PAIRS, trained_sides=before, trained_names=names)
+    queries = set(pq.read_table(folder / PER_QUERY_FILE)["query"].to_pylist())
+    assert not queries & set(TRACKS[10:12]) and TRACKS[13] not in queries and {TRACKS[12], TRACKS[19]} <= queries
+    assert world.store.manifests("evaluation")[0]["figures"]["test_songs"] == 7
 
 
 def test_nothing_held_out_is_an_error(world):

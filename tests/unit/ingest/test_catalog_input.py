@@ -183,6 +183,13 @@ def test_values_of_odd_types_do_not_stop_the_catalog(tmp_path, build):
     assert (row["track_id"], row["title"], row["tags"], row["duration_s"]) == ("1", "2", ["80"], None)
 
 
+def test_ids_that_became_floats_are_spelled_as_in_the_log(tmp_path, build):
+    rows = {"track_id": [12345678901.0, float("nan")], "title": ["a", "b"], "audio_path": ["a.mp3", "b.mp3"]}
+    pq.write_table(pa.table({**rows, "tags": [float("nan")] * 2}), tmp_path / "c.parquet")
+    _, (row,) = build(tmp_path / "c.parquet", max_reject_share=0.5)
+    assert (row["track_id"], row["tags"]) == ("12345678901", [])
+
+
 def test_too_many_rejects_fail_and_stay_visible(tmp_path, build):
     path = write(tmp_path / "c.jsonl", [*ROWS, {"track_id": "x"}, {"track_id": "y"}])
     message = r"catalog: 2 of 8 rejected \(25.0%, accepted are 5.0%\): missing_title 2; .*catalog.max_reject_share"

@@ -326,6 +326,9 @@ def parquet(path, **columns):
         (pa.array([" "]), None),
         (pa.array([" "]).dictionary_encode(), None),
         (pa.nulls(1), None),
+        (pa.array([12345678901.0]), "12345678901"),
+        (pa.array([7.0], pa.float32()), "7"),
+        (pa.array([float("nan")]), None),
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )
@@ -333,6 +336,13 @@ def test_parquet_ids_of_any_type_become_text(tmp_path, ids, text):
     parquet(tmp_path / "log.parquet", **dict.fromkeys(("user_id", "track_id", "event_id"), ids))
     (row,) = read(tmp_path / "log.parquet")
     assert row["user_id"] == row["track_id"] == row["event_id"] == text
+
+
+@pytest.mark.parametrize("ids", [pa.array([2.0**53]), pa.array([2.0**24], pa.float32()), pa.array([1.5])])
+def test_parquet_ids_that_a_float_rounds_are_refused_with_the_way_out(tmp_path, ids):
+    parquet(tmp_path / "log.parquet", track_id=ids)
+    with pytest.raises(HTCLError, match=r"column of track_id .* write these ids as text or integers"):
+        read(tmp_path / "log.parquet")
 
 
 @pytest.mark.parametrize(

@@ -36,14 +36,14 @@ def test_rows_are_counted_by_day_type_and_reason_with_the_least_example():
     refused = REASONS.index("missing_user_id")
     assert seen({}, {}, {"event_type": "skip"}, {"user_id": None, "track_id": "t2"}, {"user_id": None}) == {
         (DAY, "like", -1, None, 2),
-        (DAY, "skip", -1, None, 1),
-        (DAY, "like", refused, "track t1", 2),
+        (DAY, "(other)", -1, None, 1),
+        (DAY, "like", refused, "a row", 2),
     }
 
 
 def test_only_days_that_are_counted_are_told_and_rows_without_one():
     yesterday = {"ts": NOON - dt.timedelta(days=1)}
-    nowhen = (NO_DAY, "like", REASONS.index("bad_ts"), "ts soon", 1)
+    nowhen = (NO_DAY, "like", REASONS.index("bad_ts"), "ts like aaaa", 1)
     undated = {"ts": None, "ts_text": "soon"}
     assert seen({}, yesterday, undated) == {(DAY, "like", -1, None, 1), nowhen}
     assert seen({}, yesterday, undated, days=()) == {nowhen}

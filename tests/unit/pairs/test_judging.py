@@ -84,13 +84,13 @@ def test_a_time_to_come_is_refused_from_a_day_ahead_on():
     found = judged([*events, event(ts=dt.datetime(2099, 1, 1, tzinfo=dt.UTC))])
     assert [number >= 0 for number in found.reason] == [False, False, False, True, True, True]
     assert found.day.tolist()[3:] == [NO_DAY] * 3
-    assert found.detail.to_pylist()[-1] == "ts 2099-01-01 00:00:00.000000Z"
+    assert found.detail.to_pylist()[-1] == "ts in the future"
 
 
-def test_what_was_seen_is_the_time_or_the_song():
+def test_what_was_seen_is_the_shape_of_a_bad_time_and_nothing_else():
     found = judged(
         [
-            event(ts=None, ts_text="soon"),
+            event(ts=None, ts_text="ana7 at ٣ " + "x" * 99),
             event(ts=None),
             event(user_id=None),
             event(track_id=None),
@@ -98,7 +98,13 @@ def test_what_was_seen_is_the_time_or_the_song():
             event(),
         ]
     )
-    assert found.detail.to_pylist() == ["ts soon", "a row", "track t1", "a row", "track t1"]
+    assert found.detail.to_pylist() == ["ts like aaa9 aa 9 " + "a" * 30, *["a row"] * 4]
+
+
+def test_event_types_that_no_setting_names_are_one():
+    types = ["like", "ana", None, "skip", "shown", "7"]
+    found = judged([event(event_type=name) for name in types], negative={"skip": {}}, impressions=["shown"])
+    assert found.event_type.to_pylist() == ["like", "(other)", None, "skip", "shown", "(other)"]
 
 
 def test_nothing_of_a_malformed_row_is_told():
@@ -220,7 +226,7 @@ def test_a_forgotten_user_is_passed_over_and_nothing_is_told_of_it():
     found = judged(events, forgotten=[ana, 5])
     assert reasons(events, forgotten=[ana, 5]) == ["forgotten_user", None, "missing_track_id", "missing_user_id"]
     assert found.events["user"].to_pylist() == hash_users(pa.array(["ben"]), b"secret").to_pylist()
-    assert found.detail.to_pylist() == ["a row", "a row", "track t1"]
+    assert found.detail.to_pylist() == ["a row"] * 3
 
 
 def test_rows_of_several_chunks_are_judged_as_one():

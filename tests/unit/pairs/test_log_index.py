@@ -28,15 +28,15 @@ def index(*files):
 def test_an_index_is_read_from_the_commit_that_names_it(tmp_path):
     workspace = str(tmp_path)
     table = pair_table(workspace)
-    assert counted_files(table, workspace) == {}
+    assert counted_files(table.properties(), workspace) == {}
     first = [file("dt=1/a.csv", days=[1, -2]), file("b.csv", "2", [])]
     second = [*first, file("ä b.csv", days=[3])]
     table.commit([], True, properties={FILES: save_files(workspace, first)})
     table.commit([], True, properties={FILES: save_files(workspace, second)})
-    assert counted_files(table, workspace) == index(*second)
-    assert counted_files(table, workspace, version=0) == index(*first)
+    assert counted_files(table.properties(), workspace) == index(*second)
+    assert counted_files(table.properties(0), workspace) == index(*first)
     table.commit([], True)
-    assert counted_files(table, workspace) == {}
+    assert counted_files(table.properties(), workspace) == {}
 
 
 def test_the_name_of_an_index_is_that_of_its_content_in_any_order(tmp_path):
@@ -78,9 +78,18 @@ def test_a_file_that_was_never_counted_whole_stays_unknown():
     assert merge_files({}, [file("a", days=[1])], frozenset([1])) == [file("a", days=[1])]
 
 
-def test_a_file_that_is_gone_stays_as_do_the_counts_of_its_days():
-    gone = file("gone", days=[1])
-    assert gone in merge_files(index(gone), [file("a", days=[1])], frozenset([1]))
+@pytest.mark.parametrize(("days", "kept", "stays"), [({1}, (), True), ({1, 2}, {2}, True), ({1, 2}, (), False)])
+def test_a_file_that_is_gone_stays_as_long_as_the_counts_of_one_of_its_days(days, kept, stays):
+    gone = file("gone", days=[1, 2])
+    found = merge_files(index(gone), [file("a", days=[1, 2])], frozenset(days), frozenset(kept))
+    assert (gone in found) == stays
+
+
+def test_a_file_without_a_day_is_up_to_date_once_it_was_read():
+    empty = file("a", "2")
+    for before in ([], [file("a", "1", [1])]):
+        assert merge_files(index(*before), [empty], frozenset([1])) == before
+        assert merge_files(index(*before), [empty], frozenset([1]), dateless=["a"]) == [empty]
 
 
 LOG = st.dictionaries(
@@ -98,7 +107,8 @@ def test_whatever_was_backfilled_counting_what_is_stale_leaves_nothing_stale(bef
         counted = index(*merge_files(counted, now, days))
         # A backfill makes nothing forgotten that it did not count.
         assert missing <= stale_days(counted, now)
-    counted = index(*merge_files(counted, now, stale_days(counted, now)))
+    dateless = [found.path for found in now if not found.days]
+    counted = index(*merge_files(counted, now, stale_days(counted, now), dateless=dateless))
     assert stale_days(counted, now) == frozenset()
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from htcl.pairs import counting
 from htcl.pairs.baskets import NEGATIVE, POSITIVE, basket_numbers
 from htcl.pairs.counting import (
     COPREFERENCE,
@@ -72,10 +73,12 @@ def test_baskets_hold_the_first_songs_heard_that_nothing_speaks_against(rows, ca
 
 
 @moderate
-@given(EVENTS, st.integers(2, 5), st.booleans())
-def test_copreference_pairs_equal_the_reference(rows, cap, symmetric):
+@given(EVENTS, st.integers(2, 5), st.booleans(), st.sampled_from([1, 4, counting.PAIRS_AT_ONCE]))
+def test_copreference_pairs_equal_the_reference_however_many_are_expanded_at_once(rows, cap, symmetric, at_once):
     *_, baskets = baskets_of(rows, cap)
-    assert as_dict(copreference_pairs(baskets, symmetric)) == copreference(rows, cap, symmetric)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counting, "PAIRS_AT_ONCE", at_once)
+        assert as_dict(copreference_pairs(baskets, symmetric)) == copreference(rows, cap, symmetric)
 
 
 @moderate

@@ -1,5 +1,7 @@
 """Data quality: what each day held, who was refused and why, and whether the newest day is as usual."""
 
+import datetime as dt
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -137,6 +139,7 @@ def test_quality_is_replaced_by_day():
     assert replaced(before, fresh, ["2025-03-31"]).to_pylist() == [*before.to_pylist()[:1], *fresh.to_pylist()]
 
 
+TODAY = dt.date(2025, 3, 10)
 WEEK = {f"2025-03-{day:02}": {"like": 1000} for day in range(1, 9)}
 
 
@@ -154,25 +157,39 @@ WEEK = {f"2025-03-{day:02}": {"like": 1000} for day in range(1, 9)}
     ],
 )
 def test_a_day_beyond_the_bounds_of_its_week_is_told(today, told_of):
-    sentences = unusual_days(quality({**WEEK, "2025-03-09": {"other": 1, **today}}), 2.0)
+    sentences = unusual_days(quality({**WEEK, "2025-03-09": {"other": 1, **today}}), 2.0, TODAY)
     assert [sentence.split(":")[0] for sentence in sentences] == [f"events {name}" for name in told_of]
 
 
 def test_a_sentence_tells_the_day_its_figure_and_what_is_usual():
-    (sentence,) = unusual_days(quality({**WEEK, "2025-03-09": {"like": 10}}), 2.0)
+    (sentence,) = unusual_days(quality({**WEEK, "2025-03-09": {"like": 10}}), 2.0, TODAY)
     assert sentence == "events like: 10 on 2025-03-09, usual are 1000 (median of 7 days)"
 
 
 def test_only_the_week_before_tells_what_is_usual_and_one_odd_day_in_it_does_not():
     odd = {**WEEK, "2025-03-01": {"like": 10}, "2025-03-05": {"like": 100_000}}
-    assert unusual_days(quality({**odd, "2025-03-09": {"like": 1500}}), 2.0) == []
+    assert unusual_days(quality({**odd, "2025-03-09": {"like": 1500}}), 2.0, TODAY) == []
     older = {f"2025-02-{day:02}": {"like": 1} for day in range(1, 29)}
-    assert unusual_days(quality({**older, **WEEK, "2025-03-09": {"like": 1500}}), 2.0) == []
+    assert unusual_days(quality({**older, **WEEK, "2025-03-09": {"like": 1500}}), 2.0, TODAY) == []
+
+
+def test_the_newest_whole_day_is_judged_whatever_clocks_that_go_ahead_say():
+    ahead = {"2025-03-10": {"like": 3}, "2025-03-11": {"like": 1}}
+    assert unusual_days(quality({**WEEK, "2025-03-09": {"like": 1000}, **ahead}), 2.0, TODAY) == []
+    (sentence,) = unusual_days(quality({**WEEK, "2025-03-09": {"like": 10}, **ahead}), 2.0, TODAY)
+    assert "10 on 2025-03-09" in sentence
+
+
+def test_a_day_of_the_week_before_that_is_missing_had_nothing():
+    days = {"2025-03-01": {"like": 1000}, "2025-03-08": {"like": 1000}, "2025-03-09": {"like": 1000}}
+    assert unusual_days(quality(days), 2.0, TODAY) == [
+        "events like: 1000 on 2025-03-09, usual are 0 (median of 7 days)"
+    ]
 
 
 @pytest.mark.parametrize("days", [{}, {"2025-03-09": {"like": 5000}}])
 def test_without_a_day_before_nothing_is_unusual(days):
-    assert unusual_days(quality(days), 2.0) == []
+    assert unusual_days(quality(days), 2.0, TODAY) == []
 
 
 def test_the_quality_of_an_artifact_is_a_row_a_day_the_newest_first(tmp_path):

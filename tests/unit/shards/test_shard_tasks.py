@@ -15,6 +15,7 @@ from htcl.audio.decode import decode_audio
 from htcl.audio.features import log_mel
 from htcl.audio.isolated import Limits
 from htcl.config import AudioConfig
+from htcl.errors import HTCLError
 from htcl.shards.blocks import HASHES, RESULTS, TRACK, pack, unpack
 from htcl.shards.reader import ShardReader
 from htcl.shards.tasks import Decoding, decode_tracks, hash_files
@@ -105,10 +106,10 @@ def test_a_clipped_song_is_used_with_a_warning(job: Decoding) -> None:
     assert row["warnings"] == ["clipped"] and row["shard"]
 
 
-def test_failing_storage_fails_the_task_and_leaves_the_decoder_usable(job: Decoding) -> None:
+def test_failing_storage_fails_the_task_by_the_name_of_the_file_and_leaves_the_decoder_usable(job: Decoding) -> None:
     for name in ("a.flac", "network-1.flac"):
         write_song(Path(job.root, name))
-    with pytest.raises(OSError, match="hung up"):
+    with pytest.raises(HTCLError, match=r"^network-1\.flac cannot be read: .*hung up; check the storage"):
         decode(job, "a.flac", "network-1.flac", "a.flac")
     assert decode(job, "a.flac")["shard"].null_count == 0
 

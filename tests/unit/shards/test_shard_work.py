@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from htcl.audio.isolated import Limits
+from htcl.config import AudioConfig
 from htcl.ingest.catalog import CHECKED_CATALOG
 from htcl.schemas import REFUSED_AUDIO, SHARDS
 from htcl.shards.blocks import RESULTS, TRACK, unpack
@@ -15,7 +16,7 @@ LIMITS = Limits(60, 1024)
 FILES = {"a.wav": (1, "x"), "b.wav": (2, "x")}
 
 
-def catalog_of(*tracks: str, seconds: float = 9.0) -> pa.Table:
+def catalog_of(*tracks: str, seconds: float | None = 9.0) -> pa.Table:
     rows = [
         {"track_id": t, "title": t, "tags": [], "audio_path": f"{t}.wav", "duration_s": seconds, "split_group": "g"}
         for t in tracks
@@ -25,7 +26,7 @@ def catalog_of(*tracks: str, seconds: float = 9.0) -> pa.Table:
 
 def index_of(catalog: pa.Table, shard: str = "s") -> pa.Table:
     """The index that a run over a tagged catalog leaves."""
-    rest = {"shard": shard, "offset": 0, "size": 1, "frames": 1, "split_group": "old", "split": "test"}
+    rest = {"shard": shard, "offset": 0, "size": 1, "frames": 95, "split_group": "old", "split": "test"}
     rows = [
         {"track_id": r["track_id"], "source_tag": r["source_tag"], "content_hash": "c", "file_hash": "f", **rest}
         for r in catalog.to_pylist()
@@ -66,14 +67,22 @@ def test_what_changed_is_looked_at(changed: pa.Table) -> None:
     assert tracks_of(work_of(changed, index_of(before)).todo) == ["a"]
 
 
+def test_what_two_runs_at_once_have_added_counts_once() -> None:
+    catalog = tagged(catalog_of("a", "b", "c"), FILES, "s")
+    rows, refused = index_of(catalog.slice(0, 1)), refused_rows(results_of("silent", "b"), catalog, LIMITS)
+    work = work_of(catalog, pa.concat_tables([rows, rows]), pa.concat_tables([refused, refused]))
+    assert (tracks_of(work.kept), tracks_of(work.refused), tracks_of(work.todo)) == (["a"], ["b"], ["c"])
+    assert work.kept.schema == SHARDS and work.refused.schema == REFUSED_AUDIO
+
+
 def test_rows_whose_shard_is_gone_are_neither_kept_nor_reused() -> None:
     catalog = tagged(catalog_of("a"), FILES, "s")
     work = work_of(catalog, index_of(catalog, "lost"))
     assert (len(work.kept), len(work.known), tracks_of(work.todo)) == (0, 0, ["a"])
 
 
-def results_of(reason: str) -> pa.Table:
-    return pa.Table.from_pylist([{"track_id": "a", "reason": reason, "detail": "a.wav: seen"}], RESULTS)
+def results_of(reason: str, track: str = "a") -> pa.Table:
+    return pa.Table.from_pylist([{"track_id": track, "reason": reason, "detail": f"{track}.wav: seen"}], RESULTS)
 
 
 @pytest.mark.parametrize("reason", ["silent", "time_limit", "memory_limit"])
@@ -96,9 +105,22 @@ def test_known_bytes_are_reused_by_whoever_has_them() -> None:
     before = tagged(catalog_of("a", "b"), FILES, "s")
     todo = tagged(catalog_of("c", "d"), {}, "s")
     hashes = pa.table({"track_id": ["c", "d"], "file_hash": ["f", "new"]})
-    rows = reused_rows(index_of(before), hashes, todo).to_pylist()
+    rows = reused_rows(index_of(before), hashes, todo, AudioConfig()).to_pylist()
     assert [(row["track_id"], row["content_hash"], row["split_group"]) for row in rows] == [("c", "c", "g")]
     assert rows[0]["source_tag"] == todo["source_tag"][0].as_py()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "max_seconds", "reused"), [(None, 120, True), (11, 120, True), (12, 120, False), (300, 10, True)]
+)
+def test_a_file_that_the_catalog_says_is_cut_is_not_reused_unjudged(
+    seconds: float | None, max_seconds: int, reused: bool
+) -> None:
+    known = index_of(tagged(catalog_of("a"), FILES, "s"))  # 95 frames, 9.1 seconds
+    hashes = pa.table({"track_id": ["b"], "file_hash": ["f"]})
+    todo = tagged(catalog_of("b", seconds=seconds), {}, "s")
+    rows = reused_rows(known, hashes, todo, AudioConfig(max_seconds=max_seconds))
+    assert tracks_of(rows) == (["b"] if reused else [])
 
 
 @pytest.mark.parametrize(("songs", "per_shard", "tasks"), [(0, 800, 0), (5, 800, 1), (100, 800, 6), (2000, 100, 20)])
