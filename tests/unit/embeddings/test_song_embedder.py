@@ -76,7 +76,8 @@ def test_songs_are_read_in_buffers_of_bounded_size(embedder, wanted, world, monk
     whole = stream(embedder, world, wanted)
     monkeypatch.setattr("htcl.embeddings.tasks.BUFFER_BYTES", size)
     found = stream(embedder, world, wanted)
-    assert found["track_id"].to_pylist() != whole["track_id"].to_pylist()  # sorted by length within a buffer only
+    if size == 1:  # sorted by length within a buffer only
+        assert found["track_id"].to_pylist() == wanted["track_id"].to_pylist()
     found, whole = (rows.sort_by("track_id") for rows in (found, whole))
     assert found["track_id"] == whole["track_id"]
     np.testing.assert_allclose(found["embedding"].to_pylist(), whole["embedding"].to_pylist(), atol=1e-5)
