@@ -19,8 +19,8 @@ setup-hosts: ## what the tests on two hosts need beside root: sshd and ip (apt)
 demo: $(STAMP) ## generate a small world and run the whole pipeline on it
 	htcl demo
 
-# Three tests at a time, for they wait a lot; those that share something one after the other, the long ones first.
-BESIDE := -n 3 --dist loadgroup --no-loadscope-reorder
+# Two files of tests at a time; the long ones stand first.
+BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP) ## all tests but the long training ones
 	python -m pytest -m "not evidence" $(BESIDE)
