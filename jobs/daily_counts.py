@@ -75,14 +75,14 @@ def _count(spark: SparkSession, job: Job, todo: Todo) -> int:
     if job.days is None:
         seen = days_by_file(found.seen, len(read))
         files = [replace(file, days=days) for file, days in zip(read, seen, strict=True)]
-    parts = [part for part in found.parts if iso is None or part.partition in iso]
-    before = table.parts()
+    counted = None if iso is None else set(iso)
+    parts = [part for part in found.parts if counted is None or part.partition in counted]
 
     def said(newest: Properties) -> Properties:
         """Built on what the newest commit says: another run may have counted other days meanwhile."""
         index = counted_files(newest, config.workspace)
         name = save_files(config.workspace, merge_files(index, files, job.days, stay, todo.dateless))
-        return {**todo.said, FILES: name, RECOUNTED: _recounted(newest.get(RECOUNTED), todo, before, parts, iso)}
+        return {**todo.said, FILES: name, RECOUNTED: _recounted(newest.get(RECOUNTED), todo, table, parts, iso)}
 
     version = table.commit(parts, True if iso is None else iso, todo.base, said)
     days, rows = "all" if iso is None else len(iso), total_rows(parts)
@@ -99,8 +99,11 @@ def _files_to_read(job: Job, todo: Todo) -> list[LogFile]:
 
 def _days_that_stay(job: Job, todo: Todo, seen: pa.Table) -> Days:
     """Days that stay as they were counted: their log, or what they look back to, is gone in whole or in part."""
+    gone = gone_days(todo.index, todo.files)
+    if not gone:
+        return gone
     if job.days is None:
-        if dropped := gone_days(todo.index, todo.files).difference(rows_by_day(seen)):
+        if dropped := gone.difference(rows_by_day(seen)):
             log_warning(
                 LOGGER,
                 f"other settings, so the counts of days whose log is gone are dropped: {_named(dropped)}; "
@@ -108,7 +111,7 @@ def _days_that_stay(job: Job, todo: Todo, seen: pa.Table) -> Days:
             )
         return frozenset()
     before = None if todo.asked else quality_table(job.config.workspace).read()
-    lost = lost_days(job, todo.index, todo.files, seen, before)
+    lost = lost_days(job, gone, todo.files, seen, before)
     stay = frozenset(day + n for day in lost for n in range(job.pairs.lookback_days + 1)) & job.days
     if stay and todo.asked:
         raise HTCLError(
@@ -154,14 +157,15 @@ def _commit_small(
 
 
 def _recounted(
-    token: str | None, todo: Todo, before: list[Part], now: list[Part], days: list[str] | None
+    token: str | None, todo: Todo, table: GrowingTable, now: list[Part], days: list[str] | None
 ) -> str | None:
     """A token that changes where days that were asked for come out differently, by the sizes of their files."""
     if days is None or not todo.asked:
         return token
+    named = set(days)
     sizes = [
-        sorted((str(part.partition), part.size, part.rows) for part in parts if part.partition in days)
-        for parts in (before, now)
+        sorted((str(part.partition), part.size, part.rows) for part in parts if part.partition in named)
+        for parts in (table.parts(), now)
     ]
     return token if sizes[0] == sizes[1] else fingerprint([token, todo.base, days])
 

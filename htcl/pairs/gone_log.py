@@ -22,21 +22,19 @@ def gone_days(counted: Mapping[str, LogFile], present: Collection[str]) -> Days:
     return frozenset[int]().union(*(file.days or () for path, file in counted.items() if path not in present))
 
 
-def lost_days(
-    job: Job, counted: Mapping[str, LogFile], now: Mapping[str, LogFile], seen: pa.Table, quality: pa.Table | None
-) -> Days:
+def lost_days(job: Job, gone: Days, now: Mapping[str, LogFile], seen: pa.Table, quality: pa.Table | None) -> Days:
     """Days, of those that were counted and those that these look back to, whose log is gone.
 
     Args:
         job: of the count.
-        counted: the file index before.
+        gone: from `gone_days`.
         now: the files of now with their days.
         seen: rows of SEEN, of the count.
         quality: rows of LOG_QUALITY from the count before. With them a day is lost, too, that has fewer rows than then;
             where a file was only replaced by another it has not.
     """
     assert job.days is not None
-    gone, rows = gone_days(counted, now), rows_by_day(seen)
+    rows = rows_by_day(seen)
     lost = (gone & job.days).difference(rows)
     present = frozenset[int]().union(*(file.days or () for file in now.values()))
     before = frozenset(day - n for day in job.days for n in range(1, job.pairs.lookback_days + 1))
