@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import io
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,13 @@ GAP_BYTES = 1 << 20
 """Ranges of one shard that lie closer than this are read as one."""
 MEND = "delete the shard and the folder artifacts/shards, then run again"
 """What to do about a damaged shard."""
+_NPY_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '<f2', 'fortran_order': (?P<fortran>False|True), "
+    rb"'shape': \((?P<frames>\d+), (?P<n_mels>\d+)\), \} *\n",
+    re.DOTALL,
+)
+"""What `numpy.save` writes before a log-mel. `numpy.load` parses it with `ast`, which fails now and then where
+several threads do so at once (https://github.com/python/cpython/issues/106905)."""
 CACHE_BYTES = 1 << 30
 """Log-mels kept in memory: stage 2 reads a song once for each of its pairs."""
 
@@ -119,11 +126,14 @@ def decode_mel(payload: bytes, entry: dict[str, object]) -> Mel:
     Raises:
         HTCLError: naming track and shard when the bytes are not those that were indexed.
     """
-    try:
-        mel = np.load(io.BytesIO(payload), allow_pickle=False)
-    except Exception:  # a damaged header raises whatever Python's parser does
-        mel = None
-    # The hash is of the numbers' bytes: a damaged dtype would read other numbers out of them.
-    if mel is None or mel.dtype != np.float16 or mel_hash(mel) != entry["content_hash"]:
-        raise HTCLError(f"shard {entry['shard']}: the bytes of {entry['track_id']} are damaged; {MEND}")
-    return mel  # type: ignore[no-any-return]
+    header = _NPY_HEADER.match(payload)
+    # The hash is of the numbers' bytes: a damaged header would read other numbers out of them, or none.
+    if header is not None:
+        frames, n_mels = int(header["frames"]), int(header["n_mels"])
+        if len(payload) - header.end() == 2 * frames * n_mels:
+            order: Literal["C", "F"] = "F" if header["fortran"] == b"True" else "C"
+            numbers = np.frombuffer(payload, np.float16, offset=header.end())
+            mel = np.array(numbers.reshape((frames, n_mels), order=order), order="C")
+            if mel_hash(mel) == entry["content_hash"]:
+                return mel
+    raise HTCLError(f"shard {entry['shard']}: the bytes of {entry['track_id']} are damaged; {MEND}")

@@ -278,7 +278,6 @@ PAYLOAD = payload(mel(0))
 @example(PAYLOAD.index(b"<f2"), ord(">"))  # the same bytes, read the other way round
 @example(PAYLOAD.index(b"f2"), ord("i"))
 @example(PAYLOAD.index(b"{"), ord("("))
-@pytest.mark.filterwarnings("ignore:Reading `.npy`")
 def test_any_damaged_byte_is_an_error_or_does_no_harm(place, value):
     damaged = bytearray(PAYLOAD)
     damaged[place] = value
@@ -290,6 +289,13 @@ def test_any_damaged_byte_is_an_error_or_does_no_harm(place, value):
     else:
         np.testing.assert_array_equal(found, mel(0))
         assert found.dtype == np.float16
+
+
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
+def test_decoding_does_without_the_python_parser_that_threads_upset(layout, monkeypatch):
+    monkeypatch.setattr("ast.literal_eval", None)
+    entry = {"track_id": "a", "shard": "htcl-1.tar", "content_hash": mel_hash(mel(0))}
+    np.testing.assert_array_equal(decode_mel(payload(layout(mel(0))), entry), mel(0))
 
 
 def test_equal_audio_has_equal_hashes_whatever_its_layout():
