@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PREFECT_SERVER_API_PORT=${PREFECT_SERVER_API_PORT:-4200}
 export PREFECT_API_URL=http://127.0.0.1:$PREFECT_SERVER_API_PORT/api
+# The SQLite file is waited for on a busy machine: a query that is given up ends a run.
+export PREFECT_SERVER_DATABASE_TIMEOUT=60 PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT=60
 export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 PREFECT_LOGGING_EXTRA_LOGGERS=htcl
 
 prefect server start --host 127.0.0.1 &

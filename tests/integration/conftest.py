@@ -7,15 +7,20 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from htcl.config_file import load_config
-from htcl.demo.project import prepare_demo
+from htcl.demo.project import CONFIG_FILE, prepare_demo
 
 from .harness import BIN, ROOT, SONGS, TINY, Htcl, Run
+
+MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 
 @pytest.fixture(scope="session")
@@ -45,19 +50,55 @@ def htcl(environment: dict[str, str]) -> Htcl:
 
 
 @pytest.fixture(scope="session")
-def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's configuration on a small world, with little training."""
-    path, _ = prepare_demo(tmp_path_factory.mktemp("demo"), songs=SONGS, seed=3)
-    values = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump({**values, "pairs": {"min_users": 2}, **TINY}))
-    return path
+def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MadeOnce:
+    """Fill a named folder once for all workers of this pytest run; the others wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    root = base if worker_id == "master" else base.parent
+
+    def fill(name: str, make: Callable[[Path], None]) -> Path:
+        folder = root / name
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "made").exists():
+                folder.mkdir()  # a second try after a failure stops here: its first error is the one to read
+                make(folder)
+                (folder / "made").touch()
+        return folder
+
+    return fill
 
 
 @pytest.fixture(scope="session")
-def demo_run(tiny_config: Path, htcl: Htcl, environment: dict[str, str]) -> Run:
+def tiny_config(made_once: MadeOnce) -> Path:
+    """The demo's configuration on a small world, with little training."""
+
+    def make(folder: Path) -> None:
+        path, _ = prepare_demo(folder, songs=SONGS, seed=3)
+        values = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({**values, "pairs": {"min_users": 2}, **TINY}))
+
+    return made_once("demo", make) / CONFIG_FILE
+
+
+@pytest.fixture(scope="session")
+def demo_run(tiny_config: Path, made_once: MadeOnce, htcl: Htcl, environment: dict[str, str]) -> Run:
     """A run that is killed without warning when stage 1 starts, and a second one that finishes."""
+
+    def make(folder: Path) -> None:
+        (folder / "killed").write_text(killed_at_stage1(tiny_config, environment))
+        second = htcl("run", tiny_config)
+        assert second.returncode == 0, second.stdout[-4000:] + second.stderr[-2000:]
+        (folder / "finished").write_text(second.stdout)
+        (folder / "home").write_text(environment["PREFECT_HOME"])
+
+    printed = made_once("printed", make)
+    killed, finished, home = ((printed / name).read_text() for name in ("killed", "finished", "home"))
+    return Run(tiny_config, load_config(tiny_config), killed, finished, Path(home))
+
+
+def killed_at_stage1(config: Path, environment: dict[str, str]) -> str:
+    """Run the pipeline, kill it when stage 1 starts; gives what it printed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.full_pipeline", str(tiny_config)],
+        [sys.executable, "-m", "flows.full_pipeline", str(config)],
         env={**environment, "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"},
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -73,9 +114,7 @@ def demo_run(tiny_config: Path, htcl: Htcl, environment: dict[str, str]) -> Run:
             os.killpg(process.pid, signal.SIGKILL)
             break
     process.wait()
-    second = htcl("run", tiny_config)
-    assert second.returncode == 0, second.stdout[-4000:] + second.stderr[-2000:]
-    return Run(tiny_config, load_config(tiny_config), "".join(lines), second.stdout)
+    return "".join(lines)
 
 
 @pytest.fixture
@@ -83,4 +122,4 @@ def own_run(demo_run: Run, tmp_path: Path) -> Run:
     """A copy of the finished run, for a test that adds to it."""
     folder = shutil.copytree(demo_run.path.parent, tmp_path / "own")
     path = folder / demo_run.path.name
-    return Run(path, load_config(path), demo_run.killed, demo_run.finished)
+    return replace(demo_run, path=path, config=load_config(path))

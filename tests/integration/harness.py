@@ -35,12 +35,13 @@ Htcl = Callable[..., subprocess.CompletedProcess[str]]
 
 @dataclass(frozen=True)
 class Run:
-    """A configuration and what its runs printed."""
+    """A configuration, what its runs printed, and the Prefect home that they left their records in."""
 
     path: Path
     config: PipelineConfig
     killed: str
     finished: str
+    prefect_home: Path
 
 
 def pooled_queries(

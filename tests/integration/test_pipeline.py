@@ -49,7 +49,7 @@ def test_every_artifact_holds_what_its_manifest_lists(demo_run: Run) -> None:
 
 def test_a_second_run_skips_every_step_and_says_so(demo_run: Run, htcl: Htcl) -> None:
     again = htcl("run", demo_run.path)
-    assert again.returncode == 0, again.stdout[-3000:]
+    assert again.returncode == 0, again.stderr[-2000:] + again.stdout[-3000:]
     assert again.stdout.count("skipped, nothing changed") == 9
     assert ": runs, because" not in again.stdout
 
@@ -144,8 +144,8 @@ def test_the_snippet_of_the_readme_reads_the_published_embeddings(demo_run: Run)
     assert len(names["songs"]) == SONGS - 2
 
 
-def test_data_quality_is_shown_as_artifacts_of_the_run(demo_run: Run, environment: dict[str, str]) -> None:
-    with sqlite3.connect(f"file:{environment['PREFECT_HOME']}/prefect.db?mode=ro", uri=True) as store:
+def test_data_quality_is_shown_as_artifacts_of_the_run(demo_run: Run) -> None:
+    with sqlite3.connect(f"file:{demo_run.prefect_home}/prefect.db?mode=ro", uri=True) as store:
         shown = dict(store.execute("select key, data from artifact where key is not null order by created").fetchall())
     days = json.loads(json.loads(shown["log-quality"]))
     assert days[0]["day"] == max(day["day"] for day in days)
