@@ -126,14 +126,21 @@ def decode_mel(payload: bytes, entry: dict[str, object]) -> Mel:
     Raises:
         HTCLError: naming track and shard when the bytes are not those that were indexed.
     """
-    header = _NPY_HEADER.match(payload)
+    mel = _parse_npy(payload)
     # The hash is of the numbers' bytes: a damaged header would read other numbers out of them, or none.
-    if header is not None:
-        frames, n_mels = int(header["frames"]), int(header["n_mels"])
-        if len(payload) - header.end() == 2 * frames * n_mels:
-            order: Literal["C", "F"] = "F" if header["fortran"] == b"True" else "C"
-            numbers = np.frombuffer(payload, np.float16, offset=header.end())
-            mel = np.array(numbers.reshape((frames, n_mels), order=order), order="C")
-            if mel_hash(mel) == entry["content_hash"]:
-                return mel
-    raise HTCLError(f"shard {entry['shard']}: the bytes of {entry['track_id']} are damaged; {MEND}")
+    if mel is None or mel_hash(mel) != entry["content_hash"]:
+        raise HTCLError(f"shard {entry['shard']}: the bytes of {entry['track_id']} are damaged; {MEND}")
+    return mel
+
+
+def _parse_npy(payload: bytes) -> Mel | None:
+    """The numbers of a `.mel.npy` [frames, n_mels]; None where it is not as `numpy.save` writes one."""
+    header = _NPY_HEADER.match(payload)
+    if header is None:
+        return None
+    shape = int(header["frames"]), int(header["n_mels"])
+    if len(payload) - header.end() != np.dtype(np.float16).itemsize * shape[0] * shape[1]:
+        return None
+    order: Literal["C", "F"] = "F" if header["fortran"] == b"True" else "C"
+    numbers = np.frombuffer(payload, np.float16, offset=header.end())
+    return np.array(numbers.reshape(shape, order=order), order="C")  # a copy, which can be written to

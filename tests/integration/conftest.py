@@ -15,6 +15,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from htcl.cli import _flow_environment
 from htcl.config_file import load_config
 from htcl.demo.project import CONFIG_FILE, prepare_demo
 
@@ -99,7 +100,7 @@ def killed_at_stage1(config: Path, environment: dict[str, str]) -> str:
     """Run the pipeline, kill it when stage 1 starts; gives what it printed."""
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.full_pipeline", str(config)],
-        env={**environment, "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"},
+        env={**_flow_environment(), **environment},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
