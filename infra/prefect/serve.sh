@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A Prefect server and one process worker on this machine, with the deployments of prefect.yaml. Ctrl-C ends both.
 set -euo pipefail
+set -m # each of the two is a process group of its own, so that its own children end with it
 cd "$(dirname "$0")/../.."
 export PREFECT_SERVER_API_PORT=${PREFECT_SERVER_API_PORT:-4200}
 export PREFECT_API_URL=http://127.0.0.1:$PREFECT_SERVER_API_PORT/api
@@ -8,9 +9,19 @@ export PREFECT_API_URL=http://127.0.0.1:$PREFECT_SERVER_API_PORT/api
 export PREFECT_SERVER_DATABASE_TIMEOUT=60 PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT=60
 export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 PREFECT_LOGGING_EXTRA_LOGGERS=htcl
 
+# The worker first, since it reports to the server as it ends; what has not ended by itself in time is killed.
+stop() {
+    trap : INT TERM # asked twice, it goes on ending them
+    for process in ${worker:-} "$server"; do
+        kill -- "$process" 2>/dev/null || continue
+        timeout 20 tail --pid="$process" -f /dev/null || kill -KILL -- "-$process"
+    done
+}
+
 prefect server start --host 127.0.0.1 &
 server=$!
-trap 'trap - EXIT; kill "$server" ${worker:-} 2>/dev/null; wait' EXIT INT TERM
+trap stop EXIT
+trap 'exit 143' INT TERM
 for _ in $(seq 120); do
     if python -c "import urllib.request as u; u.urlopen('$PREFECT_API_URL/health')" 2>/dev/null; then break; fi
     kill -0 "$server" 2>/dev/null || { echo "the Prefect server ended; is port $PREFECT_SERVER_API_PORT taken?" >&2; exit 1; }

@@ -126,7 +126,7 @@ def run_until(command: list[str], begun: Callable[[], bool], act: Callable[[], N
                 act()
                 break
             time.sleep(0.02)
-        process.wait(timeout=300)
+        process.wait(timeout=600)
     finally:
         kill(process_tree(process.pid))
         reader.join(timeout=10)
@@ -157,7 +157,7 @@ def kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGKILL)
-    psutil.wait_procs(processes, timeout=20)
+    psutil.wait_procs(processes, timeout=60)
 
 
 def kill_worker(pid: int) -> None:

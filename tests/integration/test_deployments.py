@@ -42,7 +42,7 @@ def served(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
         time.sleep(0.5)
     yield env
     os.killpg(process.pid, signal.SIGTERM)
-    process.wait(30)
+    process.wait(120)
 
 
 def deploy_run(env: dict[str, str], name: str, **parameters: object) -> str:

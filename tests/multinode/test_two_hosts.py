@@ -81,7 +81,7 @@ def read(process: subprocess.Popen[str], at_step: int = -1, act: Callable[[], No
         logged = parse_line(line)
         if logged and logged.message == "step" and int(logged.fields["global_step"]) == at_step:
             act()
-    process.wait(60)
+    process.wait(300)
     return lines
 
 

@@ -80,7 +80,7 @@ def test_what_was_published_first_stays(store):
 
 def test_two_makers_at_once_leave_one_whole_artifact(tmp_path):
     store = ArtifactStore(str(tmp_path))
-    barrier = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=60)
     errors = []
 
     def maker(content):

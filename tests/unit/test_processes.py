@@ -34,7 +34,7 @@ def alive(pid):
         return False
 
 
-def await_end(pids, seconds=5.0):
+def await_end(pids, seconds=60.0):
     deadline = time.monotonic() + seconds
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -54,7 +54,7 @@ def in_thread(script, grace_seconds):
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert said.wait(10)
+    assert said.wait(60)
     return thread, results, int(first[0])
 
 
@@ -72,11 +72,11 @@ def test_the_tail_is_the_last_40_lines():
     assert tail == [str(n) for n in range(61, 101)]
 
 
-def test_a_line_is_seen_as_it_comes_and_bytes_that_are_no_text_do_no_harm():
-    started, seen = time.monotonic(), []
-    shell("printf 'a\\377b\\n'; sleep 0.6", lambda line: seen.append((line, time.monotonic() - started)))
-    assert [line for line, _ in seen] == ["a\ufffdb"]
-    assert seen[0][1] < 0.5
+def test_a_line_is_seen_as_it_comes_and_bytes_that_are_no_text_do_no_harm(tmp_path):
+    seen, mark = [], tmp_path / "seen"
+    script = f"printf 'a\\377b\\n'; for i in $(seq 600); do [ -e {mark} ] && exit 0; sleep 0.1; done; exit 1"
+    code, _ = shell(script, lambda line: (seen.append(line), mark.touch()))
+    assert (code, seen) == (0, ["a\ufffdb"])
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
@@ -109,7 +109,7 @@ def test_orphans_of_a_launcher_that_died_are_ended_and_not_waited_for():
     pids, started = [], time.monotonic()
     code, _ = shell("sleep 100 & echo $!; exit 7", lambda line: pids.append(int(line)))
     assert code == 7
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 90
     assert await_end(pids) == []
 
 
@@ -125,7 +125,7 @@ def test_a_program_that_is_not_there_is_one_sentence():
 def test_live_sessions_of_other_threads_can_be_ended():
     thread, results, pid = in_thread("echo $$; sleep 100", GRACE_SECONDS)
     end_live_sessions()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive() and not alive(pid)
     assert [code for code, _ in results] == [-15]
 
@@ -144,7 +144,7 @@ def test_live_sessions_are_ended_all_at_once(monkeypatch):
     end_live_sessions()
     assert sent == [signal.SIGTERM] * 3 + [signal.SIGKILL] * 3
     for thread, results, pid in runs:
-        thread.join(5)
+        thread.join(60)
         assert not alive(pid) and results[0][0] == -9
 
 
@@ -163,7 +163,7 @@ def test_the_grace_period_is_the_callers(grace, code):
     """A process that ends others before itself, as a flow does, gets the time for it."""
     thread, results, _ = in_thread("trap 'sleep 1; exit 3' TERM; echo $$; while :; do sleep 0.05; done", grace)
     end_live_sessions()
-    thread.join(10)
+    thread.join(60)
     assert results[0][0] == code
     assert OUTER_GRACE_SECONDS > GRACE_SECONDS + 2
 

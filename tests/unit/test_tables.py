@@ -188,7 +188,7 @@ def test_writers_of_different_partitions_at_once_all_arrive(table, first):
     if not first:
         table.replace_rows(rows(("z", 0)))
     names, errors = ["a", "b", "c", "d"], []
-    barrier = threading.Barrier(len(names), timeout=10)
+    barrier = threading.Barrier(len(names), timeout=60)
 
     def writer(name):
         try:

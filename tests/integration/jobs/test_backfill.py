@@ -72,7 +72,7 @@ def everything(config):
     return [sorted(map(repr, table.read().to_pylist())) for table in tables]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), before=FILES, after=FILES, lookback=st.sampled_from([0, 2]))
 def test_backfills_in_any_order_equal_a_full_count(spark, configured, tmp_path_factory, data, before, after, lookback):
     folder = tmp_path_factory.mktemp("backfill")
@@ -187,7 +187,7 @@ def test_two_backfills_at_once_end_in_one_result_or_one_clear_conflict(spark, co
 def at_once(spark, config, ranges):
     """Errors of backfills that run side by side."""
     errors = []
-    barrier = threading.Barrier(len(ranges), timeout=60)
+    barrier = threading.Barrier(len(ranges), timeout=300)
 
     def run(days):
         barrier.wait()

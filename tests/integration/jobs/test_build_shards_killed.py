@@ -86,7 +86,7 @@ def test_a_killed_driver(demo: Path, undisturbed: dict[str, str]) -> None:
 
     assert killed(demo, folder, "local[2]", act).returncode == -9
     assert decoders
-    _, left = psutil.wait_procs(orphans, timeout=30)
+    _, left = psutil.wait_procs(orphans, timeout=120)
     assert left == []
     assert GrowingTable(str(folder), "shards", SHARDS).version() == -1  # all songs are in one round, which is lost
     done = run_job(submit("build_shards.py", demo, *SMALL, "--set", f"workspace={folder}"))

@@ -67,7 +67,7 @@ def test_pad_batch() -> None:
     assert batch.sum(dim=(1, 2)).tolist() == [16.0, 100.0, 36.0]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     frames=st.integers(1, 40),
     padding=st.integers(0, 40),

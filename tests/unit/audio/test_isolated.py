@@ -141,7 +141,7 @@ def test_the_child_ends_with_its_parent(song: Path) -> None:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    child.wait(timeout=20)
+    child.wait(timeout=60)
 
 
 def test_ten_hours_take_the_memory_of_two_minutes(decoder: IsolatedDecoder, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def naive_metrics(row, relevant, k):
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_metrics_equal_the_average_over_all_tie_breaks(data):
     row = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=5))
     relevant = data.draw(st.sets(st.integers(0, len(row) - 1), min_size=1))

@@ -87,7 +87,7 @@ def test_a_held_out_pair_that_was_trained_on_is_an_error(found):
         found("warm", [("a", "b", "test_warm"), ("a", "b", "train")])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.sampled_from(["ab", "ac", "bc", "ax", "cx"]), st.tuples(st.booleans(), st.booleans())))
 def test_warm_queries_equal_the_naive_selection(tmp_path_factory, pairs):
     """An unordered pair is warm or known, and is written in one direction or the other."""

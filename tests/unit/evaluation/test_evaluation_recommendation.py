@@ -46,7 +46,7 @@ def naive(scores, wanted):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_equals_the_naive_implementation(seed):
     rng = np.random.default_rng(seed)
     scores = rng.permuted(np.tile(np.arange(70, dtype=np.float32), (70, 1)), axis=1)

@@ -157,7 +157,7 @@ def test_a_time_that_never_was_is_the_moment_when_the_clocks_were_changed(as_tex
     assert changed - dt.timedelta(microseconds=1) <= moment <= changed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.datetimes(dt.datetime(1974, 1, 1), dt.datetime(2199, 12, 31)),
     st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]),

@@ -22,7 +22,7 @@ def embed_beside_longer_song(model, frames, padding):
     return model.get_audio_features(songs, mask)[1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(frames=st.integers(17, LONGEST), padding=st.sampled_from([0.0, 100.0, float("nan")]), grad=st.booleans())
 def test_embedding_does_not_depend_on_padding(frames, padding, grad):
     with torch.set_grad_enabled(grad):

@@ -11,7 +11,7 @@ from htcl.pairs.activity import activity, day_limits, without_heavy_users
 from htcl.pairs.baskets import IMPRESSION, NEGATIVE, NEUTRAL, POSITIVE
 from tests.unit.pairs.reference import DAY, EVENTS, columns
 
-moderate = settings(max_examples=30, deadline=None)
+moderate = settings(max_examples=30)
 DAYS = (19_999, 20_000, 20_001)
 HASHES = np.array([2**62, 5, 2**62 + 1, 77], dtype=np.int64)
 """Keyed hash of each of the four users."""

@@ -15,7 +15,7 @@ from tests.unit.pairs.reference import as_dict
 
 SONG = EVENTS.field("track").type
 WORDS = st.one_of(st.none(), st.sampled_from(["b", "a", "", "ä", "aa", "日本", "B"]))
-moderate = settings(max_examples=30, deadline=None)
+moderate = settings(max_examples=30)
 
 
 def songs(*chunks):

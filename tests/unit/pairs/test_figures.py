@@ -74,7 +74,7 @@ ROW = st.fixed_dictionaries(
 PARTS = st.lists(st.lists(ROW, max_size=6), min_size=1, max_size=4)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(PARTS, st.data())
 def test_seen_rows_add_up_the_same_in_any_order_and_steps(parts, data):
     tables = [pa.Table.from_pylist(rows, SEEN) for rows in parts]

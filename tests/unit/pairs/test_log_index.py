@@ -97,7 +97,7 @@ LOG = st.dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(LOG, LOG, st.lists(st.frozensets(st.integers(0, 5)), max_size=4))
 def test_whatever_was_backfilled_counting_what_is_stale_leaves_nothing_stale(before, after, ranges):
     now = [file(path, tag, days) for path, (tag, days) in after.items()]

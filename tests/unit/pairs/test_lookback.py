@@ -15,7 +15,7 @@ EVENTS = many(
     st.tuples(EVENT, st.integers(0, 6)).map(lambda of: (*of[0][:2], of[0][2] % DAY + (FIRST + of[1]) * DAY, *of[0][3:]))
 )
 WINDOW = st.integers(1, 8)
-moderate = settings(max_examples=30, deadline=None)
+moderate = settings(max_examples=30)
 
 
 def counted(rows, days, cap=100, symmetric=True):

@@ -36,7 +36,7 @@ from tests.unit.pairs.reference import (
     triggered,
 )
 
-moderate = settings(max_examples=30, deadline=None)
+moderate = settings(max_examples=30)
 
 
 def everything(rows, cap=3, symmetric=True):

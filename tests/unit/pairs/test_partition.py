@@ -19,7 +19,7 @@ from htcl.pairs.partition import count_events, distinct_events, pair_buckets
 from tests.unit.pairs.reference import DAY, MINUTE, as_dict, copreference, items, lookback, many, triggered
 
 USER = 2**62
-moderate = settings(max_examples=25, deadline=None)
+moderate = settings(max_examples=25)
 
 
 def event(user=USER, ts=0, track="a", *, session=7, trigger=None, response=POSITIVE, event=0, file=0):

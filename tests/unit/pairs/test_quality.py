@@ -211,7 +211,7 @@ def naive_gini(values):
     return np.abs(np.subtract.outer(values, values)).mean() / (2 * np.mean(values))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.one_of(st.integers(0, 5), st.floats(0, 1e6)), min_size=1, max_size=30).filter(lambda v: sum(v) > 1e-3)
 )

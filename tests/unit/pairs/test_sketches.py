@@ -31,7 +31,7 @@ def least(users):
     return sorted(set(users))[:SKETCH_SIZE]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 150), min_size=1, max_size=100), max_size=4))
 def test_a_sketch_is_the_least_distinct_users_of_its_run(groups):
     groups = [sorted(group) for group in groups]
@@ -41,7 +41,7 @@ def test_a_sketch_is_the_least_distinct_users_of_its_run(groups):
     assert as_lists(users, offsets) == [least(group) for group in groups]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.randoms(use_true_random=False), st.lists(st.integers(1, 4), max_size=5))
 def test_sketches_merge_to_the_sketch_of_the_union(random, runs):
     """Among them empty ones, and such as stand alone."""
@@ -56,7 +56,7 @@ def test_sketches_merge_to_the_sketch_of_the_union(random, runs):
     assert users.tolist() == before.tolist()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.randoms(use_true_random=False), st.integers(1, 200), st.integers(1, 5))
 def test_sketches_merge_in_any_order_and_in_any_steps(random, n, parts):
     known = [random.getrandbits(63) for _ in range(n)]

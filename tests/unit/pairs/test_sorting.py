@@ -31,7 +31,7 @@ def tables(draw):
     return [np.array(column, dtype=np.int64) for column in columns]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(tables())
 def test_order_is_that_of_lexsort(columns):
     expected = np.lexsort(columns[::-1])
@@ -47,7 +47,7 @@ def test_columns_of_small_types_are_not_cut_when_they_are_packed():
     assert sort_order(small, wide).tolist() == [1, 2, 0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.one_of(st.integers(-3, 3), st.integers(INT64.min, INT64.max)), max_size=20))
 def test_ranks_keep_order_and_equality(values):
     column = np.array(values, dtype=np.int64)
@@ -58,7 +58,7 @@ def test_ranks_keep_order_and_equality(values):
     assert found.min(initial=0) >= 0 and found.max(initial=0) < 1 << 24
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=20).map(sorted))
 def test_runs_are_those_of_equal_rows(rows):
     table = np.array(rows, dtype=np.int64).reshape(-1, 2)

@@ -176,7 +176,7 @@ ROWS = (
 )
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(ROWS, st.sampled_from([None, 3.0]), st.sampled_from([(), ("copreference", "triggered")]))
 def test_sums_are_the_same_in_whichever_files_the_days_lie(tmp_path_factory, rows, half_life_days, symmetric):
     """Days that were counted with 4 and with 16 buckets, and all with one."""
@@ -208,7 +208,7 @@ def test_decayed_sums_of_many_rows_are_the_same_to_the_last_bit(tmp_path):
     assert one == four
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(ROWS, st.integers(1, 3))
 def test_sums_equal_a_slow_reference(tmp_path_factory, rows, min_users):
     folder = tmp_path_factory.mktemp("counts")

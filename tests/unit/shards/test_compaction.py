@@ -86,7 +86,7 @@ def test_damaged_bytes_are_not_copied(tmp_path: Path) -> None:
         compact(tmp_path, index)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.integers(1, 1500), min_size=1, max_size=8), min_size=1, max_size=6), st.data())
 def test_a_second_time_finds_nothing_to_do(tmp_path_factory: pytest.TempPathFactory, shards, data) -> None:
     folder = tmp_path_factory.mktemp("shards")

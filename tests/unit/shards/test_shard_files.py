@@ -220,7 +220,7 @@ def test_the_song_not_asked_for_the_longest_is_forgotten(shard, reads):
         reads.clear()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 7), max_size=6), max_size=8), st.integers(0, 700))
 def test_no_more_than_the_room_is_remembered(one_song_shards, requests, room):
     folder, entries = one_song_shards
@@ -273,7 +273,7 @@ def payload(values):
 PAYLOAD = payload(mel(0))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, len(PAYLOAD) - 1), st.integers(0, 255))
 @example(PAYLOAD.index(b"<f2"), ord(">"))  # the same bytes, read the other way round
 @example(PAYLOAD.index(b"f2"), ord("i"))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from htcl.shards.order import epoch_order
@@ -8,7 +8,6 @@ from htcl.shards.order import epoch_order
 BLOCKS = st.lists(st.integers(0, 8), max_size=60).map(lambda blocks: np.array(blocks, np.int64))
 
 
-@settings(deadline=None)
 @given(BLOCKS, st.integers(1, 12), st.integers(0, 3), st.integers(0, 3))
 def test_every_sample_comes_once_an_epoch(blocks, window, seed, epoch):
     order = epoch_order(blocks, window, seed, epoch)
@@ -16,7 +15,6 @@ def test_every_sample_comes_once_an_epoch(blocks, window, seed, epoch):
     np.testing.assert_array_equal(order, epoch_order(blocks, window, seed, epoch))
 
 
-@settings(deadline=None)
 @given(BLOCKS, st.integers(1, 12), st.integers(0, 3))
 def test_a_window_is_read_before_the_next_begins(blocks, window, seed):
     order = epoch_order(blocks, window, seed, epoch=0)

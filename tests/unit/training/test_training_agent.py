@@ -81,7 +81,7 @@ def pids_of(process, ranks=2):
 def lines_of(process):
     """The lines until the agent ends."""
     lines = process.stdout.read().splitlines()
-    process.wait(10)
+    process.wait(60)
     return lines
 
 

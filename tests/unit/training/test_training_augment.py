@@ -12,7 +12,7 @@ FIELDS = ["title", "artist", "album", "genre", "language", "tags"]
 RATIO = st.floats(0, 0.98)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 6), RATIO, st.integers(0, 1000))
 def test_the_fields_that_stay_keep_their_order_and_one_always_does(count, rate, row):
     fields = FIELDS[:count]
@@ -47,7 +47,7 @@ def masked(shape, time_ratio, frequency_ratio, row):
     return np.flatnonzero(~frames.numpy()), np.flatnonzero(~mels.numpy())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.tuples(st.integers(1, 60), st.integers(1, 20)), RATIO, RATIO, st.integers(0, 1000))
 def test_one_band_of_frames_and_one_of_mels_is_masked_at_most_at_the_ratio(shape, time_ratio, frequency_ratio, row):
     bands = masked(shape, time_ratio, frequency_ratio, row)

@@ -74,7 +74,7 @@ def stacked(batches, corrections):
     return off_diagonal(torch.cat([corrections(batch).false_negatives for batch in batches]))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(FRAMES)
 def test_songs_are_cut_where_lengths_differ_or_a_part_is_large_and_nowhere_else(frames):
     parts = micro_batches(frames, None)
@@ -93,7 +93,7 @@ def test_songs_are_cut_where_lengths_differ_or_a_part_is_large_and_nowhere_else(
             assert padded or (len(inside) + 1) * inside[0] > ENOUGH_FRAMES
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(FRAMES, st.integers(1, 70))
 def test_a_size_cuts_into_parts_of_that_size(frames, size):
     parts = [frames[part].tolist() for part in micro_batches(frames, size)]
@@ -243,7 +243,7 @@ def test_an_error_in_reading_reaches_the_training_loop_at_its_step(world):
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("width", [1, 2])
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_each_sample_finds_its_songs_among_the_encoded_ones(width, world_size, data):
     samples = data.draw(drawn_samples(width))
@@ -257,7 +257,7 @@ def test_each_sample_finds_its_songs_among_the_encoded_ones(width, world_size, d
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("width", [1, 2])
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_versions_of_one_work_are_no_negatives_of_audio_and_text(width, world_size, data):
     samples = data.draw(drawn_samples(width))
@@ -277,7 +277,7 @@ def test_versions_of_one_work_are_no_negatives_of_audio_and_text(width, world_si
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(samples=drawn_samples(2))
 def test_the_same_works_and_known_pairs_are_no_negatives_of_a_preference(samples, world_size):
     batches, rows = of_all_ranks(samples, Stage2Config(), world_size)
@@ -303,7 +303,7 @@ def test_the_same_works_and_known_pairs_are_no_negatives_of_a_preference(samples
         assert torch.equal(one.false_negatives, other.false_negatives)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(drawn_samples(2), st.booleans())
 def test_without_masks_every_song_is_a_negative(samples, correct):
     stage = Stage2Config(mask_false_negatives=False, popularity_correction=correct)
@@ -314,7 +314,7 @@ def test_without_masks_every_song_is_a_negative(samples, correct):
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(samples=drawn_samples(2))
 def test_popularity_is_corrected_by_the_share_of_samples_that_have_the_song(samples, world_size):
     batches, rows = of_all_ranks(samples, Stage2Config(popularity_correction=True), world_size)
@@ -335,7 +335,7 @@ def test_popularity_is_corrected_by_the_share_of_samples_that_have_the_song(samp
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(samples=drawn_samples(2))
 def test_reference_parity_encodes_every_occurrence_and_masks_nothing(samples, world_size):
     stage = Stage2Config(popularity_correction=True)

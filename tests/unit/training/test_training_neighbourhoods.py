@@ -31,7 +31,7 @@ def greatest_shares(numbers):
     return np.array([Counter(row).most_common(1)[0][1] / len(row) for row in numbers.tolist()])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(PAIRS, st.integers(1, 9), st.data())
 def test_every_pair_comes_once_whatever_the_share(pairs, batch_size, data):
     near, seed = data.draw(st.integers(0, batch_size)), data.draw(st.integers(0, 5))
@@ -73,14 +73,14 @@ def test_seed_and_epoch_alone_decide(other):
     assert first == again != changed
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(PAIRS, st.integers(0, 5))
 def test_every_song_has_one_place_in_the_order_of_the_graph(pairs, seed):
     places = graph_order(pairs, np.random.default_rng(seed))
     assert sorted(places.tolist()) == list(range(pairs.max() + 1))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.permutations(range(12)), st.integers(0, 5))
 def test_neighbours_on_a_chain_stand_side_by_side(songs, seed):
     pairs = np.stack([songs[:-1], songs[1:]], axis=1)
@@ -88,7 +88,7 @@ def test_neighbours_on_a_chain_stand_side_by_side(songs, seed):
     assert (abs(places[pairs[:, 0]] - places[pairs[:, 1]]) == 1).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.permutations(range(20)), st.integers(0, 5))
 def test_parts_of_the_graph_without_a_link_do_not_mix(songs, seed):
     parts = [songs[:3], songs[3:10], songs[10:]]

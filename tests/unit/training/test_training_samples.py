@@ -100,7 +100,7 @@ def test_known_pairs_go_beyond_the_training_pairs_and_hold_for_all_versions(worl
     assert neighbours(samples.known, [k, last], [a, b, c]) == [(0, 0), (1, 2)]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(PAIRS_OF_GROUPS, GROUPS, GROUPS)
 def test_known_pairs_are_found_where_a_search_finds_them(pairs, rows, columns):
     graph = KnownPairs.of(np.array(pairs, np.int64).reshape(-1, 2), groups=10)
@@ -109,7 +109,7 @@ def test_known_pairs_are_found_where_a_search_finds_them(pairs, rows, columns):
     assert neighbours(graph, rows, columns) == expected
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=1, max_size=40))
 def test_the_probability_of_a_song_is_its_share_of_the_samples(pairs):
     samples = Samples(np.array(pairs), np.zeros(len(pairs), np.int64), np.full(8, 20, np.int32), np.arange(8))

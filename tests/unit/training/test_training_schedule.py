@@ -94,7 +94,7 @@ def test_neighbourhoods_come_in_another_order_in_each_epoch_and_run():
     assert len(set(walks)) == 20
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(BATCHES, FRAMES, st.integers(1, 5))
 def test_each_sample_finds_its_songs_among_those_of_all_ranks(batch, frames, world_size):
     ranks = [assign_songs(batch, frames, rank, world_size) for rank in range(world_size)]
@@ -104,7 +104,7 @@ def test_each_sample_finds_its_songs_among_those_of_all_ranks(batch, frames, wor
         np.testing.assert_array_equal(table[rank.places], batch)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(BATCHES, FRAMES, st.integers(1, 5))
 def test_each_song_is_encoded_once_and_the_shortest_again_where_they_do_not_divide(batch, frames, world_size):
     table = [
@@ -117,7 +117,7 @@ def test_each_song_is_encoded_once_and_the_shortest_again_where_they_do_not_divi
     assert all(frames[song] == frames[list(distinct)].min() for song in again) and len(again) <= 1
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(BATCHES, FRAMES, st.integers(1, 5))
 def test_songs_are_dealt_longest_first(batch, frames, world_size):
     songs = [assign_songs(batch, frames, rank, world_size).songs for rank in range(world_size)]
@@ -126,7 +126,7 @@ def test_songs_are_dealt_longest_first(batch, frames, world_size):
     assert all((np.diff(frames[rank]) <= 0).all() for rank in songs)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(BATCHES, FRAMES, st.integers(1, 5), st.randoms(use_true_random=False))
 def test_who_encodes_a_song_does_not_depend_on_the_order_of_the_samples(batch, frames, world_size, random):
     order = random.sample(range(len(batch)), len(batch))
@@ -136,7 +136,7 @@ def test_who_encodes_a_song_does_not_depend_on_the_order_of_the_samples(batch, f
         np.testing.assert_array_equal(one.places[order], other.places)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(BATCHES, st.integers(1, 4))
 def test_reference_parity_encodes_the_own_anchors_then_their_positives(part, world_size):
     batch = np.concatenate([(part + rank) % 10 for rank in range(world_size)])
