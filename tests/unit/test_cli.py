@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -100,6 +101,20 @@ def test_what_a_person_can_mend_is_one_sentence_and_exit_code_1(folder, monkeypa
     assert written.err.startswith("htcl: ")
     assert written.err.count("\n") == 1
     assert words in written.err
+
+
+@pytest.mark.parametrize("prefix", [cli.DONE_PREFIX, cli.FAILED_PREFIX])
+def test_what_came_of_a_flow_is_heard_whatever_prefect_prints_behind_it(folder, monkeypatch, prefix):
+    monkeypatch.setattr(cli.signal, "signal", lambda sign, handler: None)
+    write(folder / "htcl.yaml", "test")
+    flow = checkout(folder) / "flows" / "full_pipeline.py"
+    code = int(prefix == cli.FAILED_PREFIX)
+    flow.write_text(f"import sys\nprint('{prefix}[1, 2]')\nprint('noise\\n' * 200)\nsys.exit({code})\n")
+    if code:
+        with pytest.raises(HTCLError, match=re.escape("[1, 2]")):
+            cli._run_flow("flows.full_pipeline", folder / "htcl.yaml", [])
+    else:
+        assert cli._run_flow("flows.full_pipeline", folder / "htcl.yaml", []) == [1, 2]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
