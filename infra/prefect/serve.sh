@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
 # A Prefect server and one process worker on this machine, with the deployments of prefect.yaml. Ctrl-C ends both.
 set -euo pipefail
-set -m # each of the two is a process group of its own, so that its own children end with it
 cd "$(dirname "$0")/../.."
 export PREFECT_SERVER_API_PORT=${PREFECT_SERVER_API_PORT:-4200}
 export PREFECT_API_URL=http://127.0.0.1:$PREFECT_SERVER_API_PORT/api
 # The SQLite file is waited for on a busy machine: a query that is given up ends a run.
 export PREFECT_SERVER_DATABASE_TIMEOUT=60 PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT=60
 export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 PREFECT_LOGGING_EXTRA_LOGGERS=htcl
+
+# In the background, as a process group of its own, so that its own children end with it. Nothing may ask at the
+# terminal: a group in the background is stopped as it reads from one.
+start() {
+    set -m
+    "$@" </dev/null &
+    set +m
+}
 
 # The worker first, since it reports to the server as it ends; what has not ended by itself in time is killed.
 stop() {
@@ -18,7 +25,7 @@ stop() {
     done
 }
 
-prefect server start --host 127.0.0.1 &
+start prefect --no-prompt server start --host 127.0.0.1
 server=$!
 trap stop EXIT
 trap 'exit 143' INT TERM
@@ -33,6 +40,6 @@ prefect work-pool set-concurrency-limit htcl 1
 prefect --no-prompt deploy --all
 echo "In another terminal:  export PREFECT_API_URL=$PREFECT_API_URL"
 echo "                      prefect deployment run htcl/full-pipeline"
-prefect worker start --pool htcl &
+start prefect --no-prompt worker start --pool htcl
 worker=$!
 wait -n "$server" "$worker"

@@ -124,7 +124,7 @@ def test_ending_htcl_run_ends_the_flow(folder, sign):
     (folder / "log").mkdir()
     (folder / "log" / "a.jsonl").write_text("{}\n")
     flow = checkout(folder) / "flows" / "full_pipeline.py"
-    flow.write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
+    flow.write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)\n")
     command = [sys.executable, "-m", "htcl.cli", "run", "htcl.yaml"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     child = int(process.stdout.readline())
