@@ -9,6 +9,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from htcl.errors import HTCLError, PassingError
+
+PASSING = "passing"
+"""Field of an error that may be gone at another try, for who reads the lines of a process."""
+_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
+"""In a URL, which errors of libraries quote whole."""
 _PAIR = re.compile(r'(\w+)=("[^"]*"|\S*)')
 
 
@@ -108,8 +114,19 @@ def log_error(logger: logging.Logger, message: str, **fields: Any) -> None:
     _log(logger, logging.ERROR, message, fields)
 
 
+def log_sentence(logger: logging.Logger, error: HTCLError, **fields: Any) -> None:
+    """Log the sentence that a process ends with, and whether another try is worth it."""
+    log_error(logger, str(error), **fields, **({PASSING: True} if isinstance(error, PassingError) else {}))
+
+
 def _log(logger: logging.Logger, level: int, message: str, fields: dict[str, Any]) -> None:
+    message = without_passwords(message)
     logger.log(level, f"{message} {_logfmt(fields)}".strip(), extra={"event": message, "fields": fields})
+
+
+def without_passwords(text: str) -> str:
+    """Text whose URLs name no password."""
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 class Progress:

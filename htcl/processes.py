@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from htcl.errors import HTCLError
+from htcl.errors import HTCLError, PassingError
 
 GRACE_SECONDS = 8.0
 """Between SIGTERM and SIGKILL, for a process that starts no sessions of its own."""
@@ -39,6 +39,7 @@ def run_process(
     cwd: Path | None = None,
     grace_seconds: float = GRACE_SECONDS,
     talk: Callable[[subprocess.Popen[str]], None] | None = None,
+    timeout_seconds: float | None = None,
 ) -> tuple[int, list[str]]:
     """Run a command in a session of its own and hand over its output line by line.
 
@@ -54,12 +55,13 @@ def run_process(
         cwd: working directory.
         grace_seconds: between SIGTERM and SIGKILL; a command that ends processes of its own needs more than they.
         talk: runs in a thread of its own and may write to the command's standard input; without it there is none.
+        timeout_seconds: after which the command is ended.
 
     Returns:
         (exit code, the last 40 lines).
 
     Raises:
-        HTCLError: when the program cannot be started, or `end_live_sessions` has been called.
+        HTCLError: when the program cannot be started, `end_live_sessions` has been called, or it took too long.
     """
     process = _start(command, env, cwd, grace_seconds, subprocess.PIPE if talk else subprocess.DEVNULL)
     if talk:
@@ -68,16 +70,27 @@ def run_process(
     assert process.stdout is not None
     watcher = threading.Thread(target=_end_orphans, args=(process, grace_seconds), daemon=True)
     watcher.start()
+    late = threading.Event()
+    alarm = threading.Timer(timeout_seconds or threading.TIMEOUT_MAX, _end_late, (process, grace_seconds, late))
+    alarm.daemon = True
+    if timeout_seconds:
+        alarm.start()
     try:
         for line in process.stdout:
             tail.append(line.rstrip("\n"))
             on_line(tail[-1])
         code = process.wait()
     finally:
+        alarm.cancel()
         _end_groups([process.pid], grace_seconds)
         process.wait()
         with _lock:
             _live.pop(process.pid, None)
+    if late.is_set():
+        raise HTCLError(
+            f"{Path(command[0]).name} was ended after {timeout_seconds:.0f} s; its last lines say what it was doing: "
+            "mend that, or raise steps.timeout_hours"
+        )
     return code, list(tail)
 
 
@@ -108,7 +121,7 @@ def _start(
     # Under the lock, so that end_live_sessions either sees the new process or keeps it from starting.
     with _lock:
         if _closed.is_set():
-            raise HTCLError(f"the run is being ended; {Path(command[0]).name} is not started")
+            raise PassingError(f"the run is being ended; {Path(command[0]).name} is not started")
         try:
             process = subprocess.Popen(
                 list(command),
@@ -145,6 +158,11 @@ def end_with_parent(parent: int, sign: signal.Signals = signal.SIGTERM) -> Calla
 def _end_orphans(process: subprocess.Popen[str], grace_seconds: float) -> None:
     # A launcher can die before its ranks do, and they hold the pipe that is read until its end.
     process.wait()  # this also reaps the leader, which would else keep its group alive
+    _end_groups([process.pid], grace_seconds)
+
+
+def _end_late(process: subprocess.Popen[str], grace_seconds: float, late: threading.Event) -> None:
+    late.set()
     _end_groups([process.pid], grace_seconds)
 
 

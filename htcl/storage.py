@@ -7,13 +7,14 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
 import fsspec
 
-from htcl.errors import HTCLError
+from htcl.errors import HTCLError, PassingError
 
 
 def join(root: str, *parts: str) -> str:
@@ -54,12 +55,17 @@ def filesystem(uri: str) -> tuple[Any, str]:
         raise HTCLError(f"{uri} cannot be opened here: {error}{extra}") from None
 
 
+_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}
+"""Of botocore, which is there for those only who use S3."""
+
+
 @contextlib.contextmanager
 def reached(uri: str) -> Iterator[None]:
     """Say what cannot be reached when object storage refuses; a file that is not there stays FileNotFoundError.
 
     Raises:
-        HTCLError: no credentials, no permission, no such host.
+        HTCLError: no credentials, no permission.
+        PassingError: no such host, no answer.
     """
     try:
         yield
@@ -69,9 +75,9 @@ def reached(uri: str) -> Iterator[None]:
         if is_local(uri) or isinstance(error, HTCLError):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise HTCLError(
-            f"{uri} cannot be reached: {reason}; check its name, the credentials and the endpoint"
-        ) from error
+        refused = isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
+        kind = HTCLError if refused else PassingError
+        raise kind(f"{uri} cannot be reached: {reason}; check its name, the credentials and the endpoint") from error
 
 
 def delta_url(uri: str) -> str:
@@ -158,23 +164,37 @@ def write_bytes(uri: str, data: bytes) -> None:
         handle.write(data)
 
 
-def create_object(uri: str, data: bytes) -> bool:
-    """Write a small object unless there is one; of several writers at once one succeeds.
-
-    Args:
-        uri: in object storage.
-        data: the content.
+def create_bytes(uri: str, data: bytes) -> bool:
+    """Write a small file unless there is one; of several writers at once one succeeds, and no reader sees half of it.
 
     Returns:
         Whether it was written.
     """
     fs, path = filesystem(uri)
+    if is_local(uri):
+        return _create_file(Path(path), data)
     try:
         fs.pipe_file(path, data, mode="create")
     except OSError:  # each storage has its own way to say that another was faster
         if not exists(uri):
             raise
         return False
+    return True
+
+
+def _create_file(target: Path, data: bytes) -> bool:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with aside.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.link(aside, target)  # unlike a rename it does not replace what is there
+    except FileExistsError:
+        return False
+    finally:
+        aside.unlink(missing_ok=True)
     return True
 
 
@@ -205,6 +225,27 @@ def list_folder(uri: str) -> list[str]:
             return []
     # Object storage may hold an empty object that stands for the folder itself.
     return sorted(name.rsplit("/", 1)[-1] for name in found if name != path.rstrip("/"))
+
+
+def size_and_age(uri: str) -> tuple[int, float]:
+    """Bytes of a file, or of all files below a folder, and when the newest of them was written, in seconds of Unix."""
+    fs, path = filesystem(uri)
+    with reached(uri):
+        found = fs.find(path, detail=True, withdirs=False)
+        infos = list(found.values()) or [fs.info(path)]
+    return sum(int(info["size"] or 0) for info in infos), max(map(_written, infos))
+
+
+def _written(info: dict[str, Any]) -> float:
+    value = next((info[name] for name in ("mtime", "LastModified", "last_modified", "created") if info.get(name)), 0.0)
+    return value.timestamp() if isinstance(value, datetime) else float(value)
+
+
+def remove_file(uri: str) -> None:
+    """Delete a file, if it is there."""
+    fs, path = filesystem(uri)
+    with reached(uri), contextlib.suppress(FileNotFoundError):
+        fs.rm_file(path)
 
 
 def remove_folder(uri: str) -> None:

@@ -16,8 +16,8 @@ from pyspark.sql import SparkSession
 
 from htcl.config import PipelineConfig
 from htcl.config_file import load_config
-from htcl.errors import HTCLError
-from htcl.logs import Progress, get_logger, log_error, setup_logging
+from htcl.errors import HTCLError, PassingError, sentence_of
+from htcl.logs import Progress, get_logger, log_sentence, setup_logging
 
 EXIT_FAILED = 1
 DEFAULTS = {
@@ -47,17 +47,20 @@ def run_job(parser: argparse.ArgumentParser, main: Callable[[PipelineConfig, arg
     try:
         main(load_config(arguments.config, arguments.set), arguments)
     except Exception as error:
-        sentence = str(error) if isinstance(error, HTCLError) else executor_sentence(str(error))
-        if sentence is None:
+        told = executor_error(str(error)) or sentence_of(error)
+        if told is None:
             raise
-        log_error(get_logger("job"), sentence)
+        log_sentence(get_logger("job"), told)
         sys.exit(EXIT_FAILED)
 
 
-def executor_sentence(text: str) -> str | None:
-    """The sentence of an HTCLError that was raised in an executor and came back inside Spark's own error."""
-    _, found, rest = text.rpartition(f"{HTCLError.__name__}: ")
-    return rest.splitlines()[0].strip() if found and rest.strip() else None
+def executor_error(text: str) -> HTCLError | None:
+    """The HTCLError that was raised in an executor and came back inside Spark's own error."""
+    for kind in (PassingError, HTCLError):
+        _, found, rest = text.rpartition(f"{kind.__name__}: ")
+        if found and rest.strip():
+            return kind(rest.splitlines()[0].strip())
+    return None
 
 
 @contextlib.contextmanager

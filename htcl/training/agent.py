@@ -19,7 +19,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from htcl.logs import get_logger, log, log_error, parse_line, setup_logging
+from htcl.errors import PassingError
+from htcl.logs import get_logger, log, log_sentence, parse_line, setup_logging
 from htcl.processes import end_with_parent
 
 EXIT_INTERRUPTED = 75
@@ -132,12 +133,17 @@ def _start(job: Job, rank: int, place: int, port: int) -> subprocess.Popen[str]:
 
 
 def _forward(rank: int, process: subprocess.Popen[str]) -> None:
-    """Pass on a rank's lines, those that are no log lines with its number before them, as torch does it."""
+    """Pass on a rank's lines with its number: log lines as a field, others before them, as torch does it."""
     assert process.stdout is not None
     for line in process.stdout:
-        marked = line if parse_line(line) or line.startswith("[rank") else f"[rank{rank}]: {line}"
-        sys.stdout.write(marked if marked.endswith("\n") else f"{marked}\n")
+        sys.stdout.write(_marked(rank, line.rstrip("\n")) + "\n")
         sys.stdout.flush()
+
+
+def _marked(rank: int, line: str) -> str:
+    if logged := parse_line(line):
+        return line if "rank" in logged.fields else f"{line} rank={rank}"
+    return line if line.startswith("[rank") else f"[rank{rank}]: {line}"
 
 
 def _supervise(ranks: list[tuple[int, subprocess.Popen[str]]], wanted: _Wanted, grace_seconds: float) -> int:
@@ -167,7 +173,8 @@ def _report(failed: dict[int, int]) -> None:
     for rank, code in failed.items():
         if code < 0:
             name = signal.Signals(-code).name
-            log_error(get_logger("training"), f"rank {rank} on host {host} was killed by {name}", rank=rank, host=host)
+            lost = PassingError(f"rank {rank} on host {host} was killed by {name}")
+            log_sentence(get_logger("training"), lost, rank=rank, host=host, ends=True)
 
 
 def _end(ranks: list[tuple[int, subprocess.Popen[str]]], patience: float) -> None:

@@ -10,10 +10,8 @@ from htcl.config import PipelineConfig
 from htcl.evaluation.results import Result, markdown_table
 from htcl.models.card import ABOUT, FRONT_MATTER, USAGE
 from htcl.plan import Step
+from htcl.training import METRICS_FILE
 from htcl.training.schedule import Schedule
-
-METRICS_FILE = "metrics.jsonl"
-"""The training log beside the weights, one JSON object a line."""
 
 _CARD = """{front_matter}
 

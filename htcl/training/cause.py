@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
-from htcl.logs import parse_line
+from htcl.logs import PASSING, parse_line
 
+ENDS = "ends"
+"""Field of the error that ends a rank."""
 _TRACEBACK = "Traceback (most recent call last):"
 _RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*[a-z]\w*(?:: .*)?")
 """The last line of a traceback: `pyarrow.lib.ArrowInvalid: message`, `KeyboardInterrupt`."""
@@ -16,7 +18,12 @@ class Cause:
 
     def __init__(self) -> None:
         self._lost = self._sentence = self._exception = self._raised = self._ended = ""
-        self._tracebacks = 0
+        self._tracebacks, self._passing = 0, False
+
+    @property
+    def passing(self) -> bool:
+        """Whether another try may end otherwise: nobody said what a person has to mend."""
+        return bool(self._lost) or self._passing or not self._sentence
 
     @property
     def known(self) -> bool:
@@ -28,13 +35,13 @@ class Cause:
         logged = parse_line(line)
         if logged is None:
             self._read_traceback(line)
-        elif logged.level == "error" and "rank" in logged.fields:  # others say what a run gets over
+        elif ENDS in logged.fields:  # other errors say what a run gets over
             # One rank's error soon becomes a lost connection on the others: the first is the cause.
             if name := logged.fields.get("exception"):
                 who = f" (rank {logged.fields['rank']} on host {logged.fields['host']})"
                 self._exception = self._exception or f"{name}: {logged.message}".rstrip(": ") + who
-            else:
-                self._sentence = self._sentence or logged.message
+            elif not self._sentence:
+                self._sentence, self._passing = logged.message, PASSING in logged.fields
 
     def lost(self, sentence: str) -> None:
         """Take in what the ranks cannot know: a host or a rank that does not answer."""

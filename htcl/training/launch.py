@@ -17,8 +17,8 @@ from pathlib import Path
 
 from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig
-from htcl.errors import HTCLError
-from htcl.logs import parse_line
+from htcl.errors import HTCLError, PassingError
+from htcl.logs import parse_line, without_passwords
 from htcl.plan import Step
 from htcl.processes import run_process, sessions_end
 from htcl.training.agent import EXIT_INTERRUPTED, RENDEZVOUS, STOP_SECONDS, Job
@@ -59,16 +59,18 @@ def run_stage(config: PipelineConfig, step: Step, on_line: Callable[[str], None]
 
     Raises:
         HTCLError: when the ranks ended without publishing the model: the sentence of who knows the cause.
+        PassingError: the same, where that was a lost rank or host.
     """
     run = _Run(config, step, on_line)
     codes = run.run()
     if not ArtifactStore(config.workspace).published(step.name, step.key):
         failed = set(codes) - {0, EXIT_INTERRUPTED, 128 + signal.SIGTERM}  # the others were asked to end
         if EXIT_INTERRUPTED in codes and not failed and not run.cause.known:
-            raise HTCLError(
+            raise PassingError(
                 f"{step.name}: interrupted; what is done is in a checkpoint, from which the next run goes on"
             )
-        raise HTCLError(run.cause.describe(step.name, max(failed or codes)))
+        kind = PassingError if run.cause.passing else HTCLError
+        raise kind(run.cause.describe(step.name, max(failed or codes)))
 
 
 class _Run:
@@ -101,6 +103,7 @@ class _Run:
                 self._read,
                 grace_seconds=self._config.training.grace_seconds + STOP_SECONDS,
                 talk=lambda process: self._talk(process, host, first),
+                timeout_seconds=self._config.steps.timeout_hours * 3600,
             )
         finally:
             if not self._port.done():  # the first agent died before it told
@@ -113,6 +116,7 @@ class _Run:
     def _judge(self, host: Host, code: int, tail: list[str]) -> None:
         # A log line, such as the last pulse, says nothing of the end.
         said = next((line.strip() for line in reversed(tail) if line.strip() and not parse_line(line)), "no output")
+        said = without_passwords(said)
         if host.remote and code == 255:  # ssh's own
             self.cause.lost(f"the connection to host {host.name} failed: {said}")
         else:

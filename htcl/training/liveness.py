@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from htcl.logs import get_logger, log, log_error
+from htcl.errors import PassingError
+from htcl.logs import get_logger, log, log_sentence
 
 ALIVE = "alive"
 """The message of a pulse; who starts the ranks reads it and does not pass it on."""
@@ -97,7 +98,8 @@ class Liveness:
                 self._shown = place
                 self._show_stacks(place, seconds)
             if seconds > limit + MARGIN_SECONDS:
-                log_error(get_logger("training"), self._sentence(place, seconds), rank=self._rank, host=self._host)
+                stalled = PassingError(self._sentence(place, seconds))
+                log_sentence(get_logger("training"), stalled, rank=self._rank, host=self._host, ends=True)
                 sys.stderr.flush()
                 os._exit(EXIT_STALLED)
 

@@ -13,16 +13,9 @@ import torch.distributed as dist
 from htcl import storage
 from htcl.config import PipelineConfig
 from htcl.logs import get_logger, log, log_error
+from htcl.mlflow_client import SERVER_VARIABLE, open_client
 from htcl.plan import Step
 
-SERVER_VARIABLE = "MLFLOW_TRACKING_URI"
-_QUIET_MLFLOW = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_FILE_STORE": "true",
-    # A server that is gone must not hold up the training for minutes.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-}
 _LONGEST_PARAMETER = 500
 
 Writer = Callable[[int, dict[str, float]], None]
@@ -93,12 +86,9 @@ class Tracker:
         self._closers["TensorBoard"] = lambda finished: writer.close()
 
     def _open_mlflow(self, uri: str) -> None:
-        for name, value in _QUIET_MLFLOW.items():
-            os.environ.setdefault(name, value)
+        client = open_client(uri)
         from mlflow.entities import Metric
-        from mlflow.tracking import MlflowClient
 
-        client = MlflowClient(tracking_uri=uri)
         run_id = _mlflow_run(client, self._config, self._step)
 
         def write(step: int, figures: dict[str, float]) -> None:

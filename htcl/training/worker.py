@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import asdict
 
 from htcl.artifacts import Recipe
 from htcl.config import PipelineConfig
 from htcl.config_file import validate_config
-from htcl.errors import HTCLError, Interrupted
-from htcl.logs import get_logger, log, log_error, quiet_libraries, setup_logging
+from htcl.errors import HTCLError, Interrupted, sentence_of
+from htcl.lease import workspace_lease
+from htcl.logs import get_logger, log, log_error, log_sentence, quiet_libraries, setup_logging
 from htcl.plan import Step, plan
 from htcl.training.agent import EXIT_INTERRUPTED
 
@@ -36,7 +38,7 @@ def main() -> None:
 
 
 def train_as_rank(config: PipelineConfig, stage: str) -> int:
-    """Train as a rank that a scheduler has placed; rank 0 plans for all.
+    """Train as a rank that a scheduler has placed; rank 0 plans for all, and holds the lease of the workspace.
 
     Who a rank is stands in RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; Slurm's own variables stand in
     for the first three.
@@ -63,7 +65,15 @@ def train_as_rank(config: PipelineConfig, stage: str) -> int:
             return None
         return Step(stage, shared[0], False, "")
 
-    return _guarded(lambda: _train(config, plan_for_all, placed=True))
+    def train_it() -> None:
+        with contextlib.ExitStack() as stack:
+            if os.environ["RANK"] == "0":  # for all: the others wait to meet it
+                stack.enter_context(
+                    workspace_lease(config.workspace, f"train {stage}", here=False, on_loss=lambda: os._exit(1))
+                )
+            _train(config, plan_for_all, placed=True)
+
+    return _guarded(train_it)
 
 
 def read_rank(env: MutableMapping[str, str]) -> None:
@@ -88,22 +98,22 @@ def read_rank(env: MutableMapping[str, str]) -> None:
 def _guarded(train_it: Callable[[], None]) -> int:
     """Run, and log an error as one line with rank and host: only one rank may know the cause, not always rank 0.
 
-    An HTCLError ends in its sentence, anything else also in a traceback.
+    What its reader can mend ends in its sentence, anything else also in a traceback.
     """
     logger = get_logger("training")
     who = {"rank": os.environ.get("RANK", "0"), "host": socket.gethostname()}
     try:
         train_it()
-    except HTCLError as error:
-        log_error(logger, str(error), **who)
-        return 1
     except Interrupted as ended:
         # Python takes its handlers away as it ends, and the agent may still ask a second time.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         log(logger, str(ended), **who)
         return EXIT_INTERRUPTED
     except Exception as error:
-        log_error(logger, str(error), **who, exception=type(error).__name__)
+        if told := sentence_of(error):
+            log_sentence(logger, told, **who, ends=True)
+            return 1
+        log_error(logger, str(error), **who, exception=type(error).__name__, ends=True)
         raise
     return 0
 
@@ -118,6 +128,8 @@ def _train(config: PipelineConfig, find_step: Callable[[], Step | None], placed:
     """
     _choose_accelerator(placed)
     quiet_libraries()
+    with _hidden("mlflow"):  # DeepSpeed's autotuner, which nothing here uses, would import it: seconds for each rank
+        import deepspeed  # noqa: F401
     from htcl.training.liveness import Liveness
     from htcl.training.loop import join_ranks, train  # bring torch and DeepSpeed, whose errors are to be logged too
 
@@ -126,6 +138,16 @@ def _train(config: PipelineConfig, find_step: Callable[[], Step | None], placed:
         join_ranks(config)
         if step := find_step():
             train(config, step, liveness)
+
+
+@contextlib.contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """As if a package that is not imported yet were not installed."""
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 def _choose_accelerator(placed: bool) -> None:

@@ -106,3 +106,16 @@ def test_progress_gives_rate_and_time_left_at_most_every_few_seconds(records, mo
 def test_progress_of_nothing_does_not_divide_by_zero(records):
     Progress(get_logger("test"), "songs", total=0).update(0)
     assert records[-1].fields["done"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("API request to http://ann:s3cret@host:5000/api failed", "API request to http://ann:***@host:5000/api failed"),
+        ("postgresql+asyncpg://prefect:p%40ss@db/prefect", "postgresql+asyncpg://prefect:***@db/prefect"),
+        ("s3://bucket/a:b@c and http://host:5000/x@y", "s3://bucket/a:b@c and http://host:5000/x@y"),
+    ],
+)
+def test_no_line_has_a_password(records, text, shown):
+    log(get_logger("test"), text)
+    assert records[-1].event == shown

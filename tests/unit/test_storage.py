@@ -130,8 +130,8 @@ def test_a_local_copy_has_the_content_and_leaves_nothing_behind(tmp_path, remote
 
 def test_of_several_creators_of_an_object_the_first_succeeds():
     uri = f"memory://{uuid.uuid4().hex}/object"
-    assert storage.create_object(uri, b"first")
-    assert not storage.create_object(uri, b"second")
+    assert storage.create_bytes(uri, b"first")
+    assert not storage.create_bytes(uri, b"second")
     assert storage.read_bytes(uri) == b"first"
 
 

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import yaml
-from session import executor_sentence
+from session import executor_error
 
+from htcl.errors import HTCLError, PassingError
 from htcl.logs import parse_line
 
 BIN, JOBS = Path(sys.executable).parent, Path(__file__).resolve().parents[3] / "jobs"
@@ -61,5 +62,7 @@ def test_an_error_of_an_executor_ends_in_its_sentence_and_what_spark_submit_sets
 
 
 def test_other_errors_hold_no_sentence():
-    assert executor_sentence("Job aborted due to stage failure: ValueError: 3") is None
-    assert executor_sentence("…\nhtcl.errors.HTCLError: no\n\tat org.apache.spark…") == "no"
+    assert executor_error("Job aborted due to stage failure: ValueError: 3") is None
+    for kind in (HTCLError, PassingError):
+        found = executor_error(f"…\nhtcl.errors.{kind.__name__}: no\n\tat org.apache.spark…")
+        assert (type(found), str(found)) == (kind, "no")

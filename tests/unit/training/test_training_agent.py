@@ -112,13 +112,14 @@ def test_the_first_host_announces_the_free_port_that_its_ranks_use(agent):
     assert sorted(lines) == [f"[rank{rank}]: {announced.fields['port']}" for rank in (4, 5)]
 
 
-def test_log_lines_pass_as_they_are_and_others_with_their_rank(agent):
-    logged = "ts=1 level=info step=training msg=alive rank=4"
-    rank = f"say({logged!r}); say('ts=1 is no log line'); say('[rank0]: torch')\n"
+def test_every_line_passes_with_its_rank(agent):
+    logged, bare = (f"ts=1 level=info step=training msg={words}" for words in ("alive rank=4", "step"))
+    rank = f"say({logged!r}); say({bare!r}); say('ts=1 is no log line'); say('[rank0]: torch')\n"
     rank += "print('to stderr', file=sys.stderr)\n"
     rank += "sys.stdout.buffer.write(b'\\xff no line end'); sys.stdout.flush()"
     assert lines_of(agent(rank, ranks=1)) == [
         logged,
+        f"{bare} rank=4",
         "[rank4]: ts=1 is no log line",
         "[rank0]: torch",
         "[rank4]: to stderr",

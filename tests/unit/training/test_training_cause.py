@@ -4,12 +4,12 @@ import pytest
 
 from htcl.training.cause import Cause
 
-SENTENCE = 'ts=1 level=error step=training msg="stage2: 3 samples do not fill one batch" rank=1 host=b'
-BAD_SHARD = 'ts=1 level=error step=training msg="pairs and shards disagree about the split" rank=1 host=b'
-KILLED = 'ts=3 level=error step=training msg="rank 1 on host b was killed by SIGKILL" rank=1 host=b'
-ARROW = 'ts=1 level=error step=training msg="Invalid: no magic" rank=1 host=b exception=ArrowInvalid'
-PEER = 'ts=2 level=error step=training msg="Connection closed by peer" rank=0 host=a exception=RuntimeError'
-BARE = 'ts=2 level=error step=training msg="" rank=0 host=a exception=AssertionError'
+SENTENCE = 'ts=1 level=error step=training msg="stage2: 3 samples do not fill one batch" rank=1 host=b ends=True'
+BAD_SHARD = 'ts=1 level=error step=training msg="pairs and shards disagree about the split" rank=1 host=b ends=True'
+KILLED = 'ts=3 level=error step=training msg="rank 1 on host b was killed by SIGKILL" rank=1 host=b ends=True'
+ARROW = 'ts=1 level=error step=training msg="Invalid: no magic" rank=1 host=b exception=ArrowInvalid ends=True'
+PEER = 'ts=2 level=error step=training msg="Connection closed by peer" rank=0 host=a exception=RuntimeError ends=True'
+BARE = 'ts=2 level=error step=training msg="" rank=0 host=a exception=AssertionError ends=True'
 SHRUG = 'ts=1 level=error step=stage2 msg="MLflow is left out from here on: ConnectionError: refused"'
 INFO = 'ts=1 level=info step=training msg="interrupted after step 3" rank=0 host=a'
 TRACEBACK = ["Traceback (most recent call last):", '  File "x.py", line 1, in <module>', "    call()"]
@@ -55,7 +55,7 @@ def test_the_first_real_cause_is_named(lines, sentence):
 
 
 def test_an_error_that_ends_no_rank_is_not_the_cause():
-    """A tracker or a checkpoint that is left out is logged as an error too, without a rank."""
+    """A tracker or a checkpoint that is left out is logged as an error too."""
     assert not cause_of([SHRUG]).known
     assert cause_of([SHRUG, PEER]).describe("stage2", 7).endswith("by peer (rank 0 on host a)")
     assert "MLflow" not in cause_of([SHRUG]).describe("stage2", 7)

@@ -70,9 +70,9 @@ shift
 echo "ssh: connect to host $REACHED port 22: Connection refused"
 exit 255
 """
-SENTENCE = 'ts=1 level=error step=training msg="3 samples do not fill one batch" rank=1 host=b'
-ARROW = 'ts=1 level=error step=training msg="no magic" rank=1 host=b exception=ArrowInvalid'
-PEER = 'ts=2 level=error step=training msg="Connection closed" rank=0 host=a exception=RuntimeError'
+SENTENCE = 'ts=1 level=error step=training msg="3 samples do not fill one batch" rank=1 host=b ends=True'
+ARROW = 'ts=1 level=error step=training msg="no magic" rank=1 host=b exception=ArrowInvalid ends=True'
+PEER = 'ts=2 level=error step=training msg="Connection closed" rank=0 host=a exception=RuntimeError ends=True'
 TRACEBACK = ["Traceback (most recent call last):", '  File "x.py", line 1, in <module>', "ValueError: one"]
 KILL = "os.kill(os.getpid(), 9)"
 

@@ -102,7 +102,9 @@ def test_a_rank_that_stalls_ends_itself(logged, watch, pulsing):
     assert set(watch.codes) == {EXIT_STALLED}
     host = socket.gethostname()
     sentence = f"rank 2 on host {host} stalls after step 4 in update: {ENDED + 1:.0f} s"
-    assert logged[-1] == LogLine("error", "training", sentence, {"rank": "2", "host": host})
+    assert logged[-1] == LogLine(
+        "error", "training", sentence, {"rank": "2", "host": host, "ends": "True", "passing": "True"}
+    )
 
 
 @pytest.mark.parametrize("phase", ["start", "checkpoint", "save"])

@@ -4,9 +4,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from htcl.artifacts import Recipe
+from htcl.mlflow_client import QUIET, SERVER_VARIABLE
 from htcl.plan import Step
 from htcl.training import tracking
-from htcl.training.tracking import SERVER_VARIABLE, Tracker
+from htcl.training.tracking import Tracker
 
 SECTION = {"training": {"precision": "fp32"}, "stage1": {"epochs": 3, "long": "x" * 600, "deep": {"er": [1, 2]}}}
 STEP = Step("stage1", Recipe("stage1", 1, SECTION, {"catalog": "0123"}), False, "")
@@ -17,7 +18,7 @@ def rank(monkeypatch):
     """Rank 0 without a server, unless a test says otherwise."""
     rank = [0]
     monkeypatch.setattr(tracking.dist, "get_rank", lambda: rank[0])
-    for name in (SERVER_VARIABLE, *tracking._QUIET_MLFLOW):
+    for name in (SERVER_VARIABLE, *QUIET):
         monkeypatch.setenv(name, "")  # so that what the tracker sets is taken back
         monkeypatch.delenv(name)
     return rank

@@ -99,7 +99,7 @@ def test_an_error_of_ours_is_one_line_with_rank_and_host(monkeypatch, logged, ra
     assert worker._guarded(fail(HTCLError("3 samples; lower it"))) == 1
     (line,) = logged
     assert (line.level, line.message) == ("error", "3 samples; lower it")
-    assert line.fields == {"rank": said, "host": HOST}
+    assert line.fields == {"rank": said, "host": HOST, "ends": "True"}
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("by\nzero"), RuntimeError()])
@@ -109,7 +109,7 @@ def test_any_other_error_is_also_raised(monkeypatch, logged, error):
         worker._guarded(fail(error))
     (line,) = logged
     assert (line.level, line.message) == ("error", str(error).replace("\n", " "))
-    assert line.fields == {"rank": "3", "host": HOST, "exception": type(error).__name__}
+    assert line.fields == {"rank": "3", "host": HOST, "exception": type(error).__name__, "ends": "True"}
 
 
 def test_an_interrupted_rank_leaves_without_an_error(monkeypatch, logged):
