@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -107,6 +108,29 @@ class ArtifactStore:
         except ValueError:
             raise HTCLError(f"{uri} is damaged; delete its folder and run the pipeline again") from None
 
+    def lineage(self, kind: str, key: str) -> dict[str, Any] | None:
+        """The manifest of an artifact, also of one that was collected since; None where there never was one."""
+        found = self._manifest(kind, key)
+        if found is None and storage.exists(uri := self._lineage_uri(kind, key)):
+            found = dict(json.loads(storage.read_bytes(uri)))
+        return found
+
+    def discard(self, kind: str, key: str, keep_lineage: bool) -> None:
+        """Delete an artifact; nobody finds half of it meanwhile.
+
+        Args:
+            kind: name of the step.
+            key: of the artifact.
+            keep_lineage: whether `lineage` still tells what it was made from.
+        """
+        if keep_lineage:
+            storage.write_bytes(self._lineage_uri(kind, key), json.dumps(self.manifest(kind, key)).encode())
+        storage.remove_file(storage.join(self.uri(kind, key), MANIFEST))
+        storage.remove_folder(self.uri(kind, key))
+
+    def _lineage_uri(self, kind: str, key: str) -> str:
+        return storage.join(self.workspace, "lineage", kind, f"{key}.json")
+
     def manifests(self, kind: str) -> list[dict[str, Any]]:
         """All published manifests of a kind, oldest first."""
         keys = storage.list_folder(storage.join(self.workspace, "artifacts", kind))
@@ -114,16 +138,22 @@ class ArtifactStore:
         return sorted(filter(None, found), key=lambda manifest: str(manifest["created"]))
 
     def fetch(self, kind: str, key: str) -> Path:
-        """The artifact as a local folder; from object storage it is copied into a cache of this host once."""
+        """The artifact as a local folder; from object storage it is copied into a cache of this host once.
+
+        Raises:
+            HTCLError: when it is not published, or its files are not what was published.
+        """
         manifest = self.manifest(kind, key)
         uri = self.uri(kind, key)
         if storage.is_local(uri):
+            _check_bytes(storage.local_path(uri), manifest, uri)
             return storage.local_path(uri)
-        cache = _cache_folder() / fingerprint([uri, manifest])
+        cache = cache_folder(self.workspace) / cached_name(self, kind, key)
         with cache.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # tasks of one host want the same model at once
             if not (cache / MANIFEST).exists():
                 _download(storage.join(uri, manifest["folder"]), manifest, cache)
+        _check_bytes(cache, manifest, f"{cache}, a copy of {uri},")
         return cache
 
     @contextlib.contextmanager
@@ -156,6 +186,7 @@ class ArtifactStore:
                 "tables": draft.tables,
                 "folder": "" if storage.is_local(target) else draft.uri.rpartition("/")[2],
                 "files": {**files, **{part.path: part.size for part in draft.parts}},
+                "digests": {name: _digest(draft.path / name) for name in local},
             }
             _publish(draft, target, local, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
 
@@ -198,7 +229,7 @@ def _publish(draft: Draft, target: str, names: list[str], manifest: bytes) -> No
         _rename_into_place(draft.path, storage.local_path(target))
         return
     storage.upload(draft.path, draft.uri, names)
-    if not storage.create_object(storage.join(target, MANIFEST), manifest):
+    if not storage.create_bytes(storage.join(target, MANIFEST), manifest):
         _discard(draft.uri, target)
 
 
@@ -212,6 +243,28 @@ def _discard(uri: str, target: str) -> None:
         storage.remove_folder(uri)
 
 
+_CHECKED: set[tuple[str, str]] = set()
+"""Folders, and when what they hold was made, whose bytes this process has looked at."""
+
+
+def _check_bytes(folder: Path, manifest: dict[str, Any], what: str) -> None:
+    """Hold the files of an artifact against its manifest, once a process."""
+    seen = (str(folder), str(manifest["created"]))
+    if seen in _CHECKED:
+        return
+    for name, size in manifest["files"].items():
+        path, digest = folder / name, manifest.get("digests", {}).get(name)  # tasks wrote what has none
+        whole = path.is_file() and path.stat().st_size == size and digest in (None, _digest(path))
+        if not whole:
+            raise HTCLError(f"{what} is damaged: {name} is not what was published; delete that folder and run again")
+    _CHECKED.add(seen)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _download(uri: str, manifest: dict[str, Any], cache: Path) -> None:
     """Copy the files of a manifest; whoever finds the folder finds all of them."""
     aside = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}")
@@ -223,12 +276,28 @@ def _download(uri: str, manifest: dict[str, Any], cache: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _cache_folder() -> Path:
-    """Where this user's copies lie on this host."""
-    folder = Path(tempfile.gettempdir()) / f"htcl-cache-{os.getuid()}"
+def cached_name(store: ArtifactStore, kind: str, key: str) -> str:
+    """What the copy of a published artifact is called on a host."""
+    return fingerprint([store.uri(kind, key), store.manifest(kind, key)])
+
+
+def cache_folder(workspace: str) -> Path:
+    """Where this user's copies of a workspace's artifacts lie on this host."""
+    folder = own_folder("htcl-cache") / fingerprint(workspace)
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def own_folder(name: str) -> Path:
+    """A temporary folder of this host that is this user's alone.
+
+    Raises:
+        HTCLError: when somebody else has made it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise HTCLError(f"{folder} belongs to another user, who could change models in it; set TMPDIR to your own")
+        raise HTCLError(f"{folder} belongs to another user, who could change what is in it; set TMPDIR to your own")
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -16,16 +17,16 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from htcl import storage
-from htcl.errors import HTCLError
+from htcl.errors import HTCLError, OvertakenError
 from htcl.parts import Part, write_part
 
 COMMIT_ATTEMPTS = 5
 
 Properties = dict[str, Any]
 
-
-class OvertakenError(HTCLError):
-    """Another run has changed what a commit was worked out from."""
+# Artifacts name old versions of tables, and the log says what a version holds. Delta would drop it after a month.
+_KEEPS_LOG = {"delta.enableExpiredLogCleanup": "false"}
+_HOOKS = deltalake.PostCommitHookProperties(cleanup_expired_logs=False)
 
 
 class GrowingTable:
@@ -190,7 +191,46 @@ class GrowingTable:
             return 0
         said = _said(self.properties())
         table = self._open()
-        return len(table.vacuum(0, False, enforce_retention_duration=False, full=True, commit_properties=said))
+        files = table.vacuum(
+            0, False, enforce_retention_duration=False, full=True, commit_properties=said,
+            post_commithook_properties=_HOOKS,
+        )  # fmt: skip
+        return len(files)
+
+    def collect(self, versions: Iterable[int], grace_hours: float, dry_run: bool) -> dict[str, int]:
+        """Delete the files that neither some versions nor the newest one need, unless they are young.
+
+        Args:
+            versions: that can still be read afterwards, of those that can be read now.
+            grace_hours: age at which a file is old; a begun hour counts as a whole one.
+            dry_run: only say what would go.
+
+        Returns:
+            Their paths and bytes.
+        """
+        if not self.exists():
+            return {}
+        newest = self.version()
+        kept = sorted({version for version in versions if version <= newest and self._is_there(version)} | {newest})
+        sizes = {path: size for path, (size, _) in storage.list_files(self.uri, hidden=True).items()}
+        found = self._open().vacuum(
+            math.ceil(grace_hours),
+            dry_run,
+            enforce_retention_duration=False,
+            full=True,
+            keep_versions=kept,
+            commit_properties=_said(self.properties()),
+            post_commithook_properties=_HOOKS,
+        )
+        # It also names files that a vacuum before has deleted.
+        return {path: sizes[path] for path in map(unquote, found) if path in sizes}
+
+    def _is_there(self, version: int) -> bool:
+        try:
+            self._open(version)
+        except HTCLError:
+            return False
+        return True
 
     def _open(self, version: int | None = None) -> deltalake.DeltaTable:
         try:
@@ -215,14 +255,17 @@ class GrowingTable:
         if not self.exists():
             self._check_base(base, -1, named)
             create_table_with_add_actions(
-                self._url, schema, actions, "error", by, storage_options=self._options, commit_properties=said
-            )
+                self._url, schema, actions, "error", by, configuration=_KEEPS_LOG, storage_options=self._options,
+                commit_properties=said, post_commithook_properties=_HOOKS,
+            )  # fmt: skip
             return 0
         table = self._open()
         self._check_base(base, table.version(), named)
         filters = self._filters(replace) if replace and not isinstance(replace, bool) else None
         mode = "overwrite" if replace else "append"
-        table.create_write_transaction([*actions], mode, schema, by, filters, commit_properties=said)
+        table.create_write_transaction(
+            [*actions], mode, schema, by, filters, commit_properties=said, post_commithook_properties=_HOOKS
+        )
         table.update_incremental()
         return table.version()
 

@@ -94,10 +94,25 @@ def read_songs(store: ArtifactStore, inputs: dict[str, str]) -> pa.Table:
     return index
 
 
-def find_work(table: GrowingTable, version: int, model: Model, songs: pa.Table, step_version: int) -> Work:
+def find_work(
+    table: GrowingTable,
+    version: int,
+    model: Model,
+    songs: pa.Table,
+    step_version: int,
+    wanted_tracks: pa.Array | None = None,
+) -> Work:
     """Hold a model's rows in a version of the table (-1: none yet) against the songs.
 
     Rows that were made by another version of the step, or by one that nobody noted, stand for no song.
+
+    Args:
+        table: of embeddings.
+        version: of it.
+        model: whose rows.
+        songs: all that are embedded sooner or later (`read_songs`).
+        step_version: by which rows are to be made.
+        wanted_tracks: ids of the songs whose rows may be missing; all where not given.
     """
     rows, outdated = table.schema.empty_table(), False
     if version >= 0:
@@ -107,7 +122,10 @@ def find_work(table: GrowingTable, version: int, model: Model, songs: pa.Table, 
     stands = wanted.slice(0, 0) if outdated else wanted
     kept = pc.is_in(found, value_set=stands)
     missing = songs.filter(pc.invert(pc.is_in(wanted, value_set=found.filter(kept))))
-    missing = missing.sort_by([("shard", "ascending"), ("offset", "ascending")])
+    if wanted_tracks is not None:
+        missing = missing.filter(pc.is_in(missing["track_id"], value_set=wanted_tracks))
+    # Songs of equal audio share a place; in another order the last bits of their embeddings could differ.
+    missing = missing.sort_by([("shard", "ascending"), ("offset", "ascending"), ("track_id", "ascending")])
     gone = found.filter(pc.invert(kept))
     return Work(missing, gone.combine_chunks(), len(found) - len(gone))
 

@@ -144,5 +144,10 @@ def stale_days(counted: Mapping[str, LogFile], now: Iterable[LogFile]) -> frozen
     return frozenset(days)
 
 
+def index_folder(workspace: str) -> str:
+    """Where file indexes lie."""
+    return storage.join(workspace, "tables", "log_files")
+
+
 def _uri(workspace: str, name: str) -> str:
-    return storage.join(workspace, "tables", "log_files", f"{name}.parquet")
+    return storage.join(index_folder(workspace), f"{name}.parquet")

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pyarrow.dataset as ds
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from htcl import storage
+from htcl import artifacts, storage
 from htcl.artifacts import MANIFEST, ArtifactStore, Recipe
 from htcl.errors import HTCLError
 from htcl.parts import write_part
@@ -251,3 +252,18 @@ def test_every_part_of_a_recipe_is_in_its_key():
     ]
     assert len({RECIPE.key, *(other.key for other in others)}) == 5
     assert RECIPE.key == Recipe("model", 1, {"size": 3}, {"data": "abc"}).key
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_files_that_are_not_what_was_published_are_named_and_the_way_out_works(store, damage):
+    folder = make(store, b"weights" * 9)
+    path = folder / "deep" / "weights"
+    artifacts._CHECKED.clear()  # as in another process
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"weightS" + b"weights" * 8 if damage == "flip" else b"weights")
+    with pytest.raises(HTCLError, match="deep/weights is not what was published; delete that folder and run again"):
+        store.fetch("model", RECIPE.key)
+    shutil.rmtree(folder)
+    assert (make(store, b"weights" * 9) / "deep" / "weights").read_bytes() == b"weights" * 9
