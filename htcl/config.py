@@ -286,7 +286,7 @@ class TrainingConfig(Section):
     )
     checkpoint_every_steps: int = Field(500, gt=0, description="Steps between checkpoints, where a broken run resumes")
     grace_seconds: int = Field(
-        25,
+        8,
         gt=0,
         description="From SIGTERM to SIGKILL: room for a step and a checkpoint, less than a scheduler gives",
     )
@@ -395,9 +395,21 @@ class EvaluationConfig(Section):
 class GateConfig(Section):
     """What a candidate must hold to become champion."""
 
+    songs: int = Field(
+        20_000,
+        gt=1,
+        description="Songs that models are judged on before the whole catalog is embedded: held-out ones and others",
+    )
     tolerance: float = Field(0.0, ge=0, description="Loss of a metric that is accepted even beyond the noise")
     min_effective_rank: float = Field(4.0, gt=0, description="Below it the embeddings have collapsed")
     max_mean_cosine: float = Field(0.9, gt=0, le=1, description="Above it the embeddings have collapsed")
+    max_drift: float = Field(
+        0.5,
+        gt=0,
+        le=2,
+        description="Mean cosine distance of songs to where the champion has them, after the best rotation; above it "
+        "what others trained on embeddings breaks",
+    )
 
 
 class SparkConfig(Section):
@@ -409,6 +421,16 @@ class SparkConfig(Section):
     master: str = Field("local[*]", description="Where Spark runs, such as local[4] or spark://HOST:7077")
     driver_memory: str = Field("2g", description="Memory of the driver's JVM, such as 2g")
     conf: dict[str, str] = Field({}, description="Further Spark settings by their own names")
+
+
+class StepsConfig(Section):
+    """How flows run their steps."""
+
+    retries: int = Field(2, ge=0, description="Times that a step is tried again after a failure that can pass")
+    retry_seconds: float = Field(30.0, ge=0, description="Wait before the first retry; it doubles with each")
+    timeout_hours: float = Field(72.0, gt=0, description="A step that runs longer is ended and counts as failed")
+    backfill_days: int = Field(7, gt=0, description="Days of log that one job of a backfill counts")
+    backfill_jobs: int = Field(2, gt=0, description="Jobs of a backfill that run at once")
 
 
 class NightlyConfig(Section):
@@ -444,6 +466,7 @@ class PipelineConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()
     spark: SparkConfig = SparkConfig()
+    steps: StepsConfig = StepsConfig()
     nightly: NightlyConfig = NightlyConfig()
     report: ReportConfig = ReportConfig()
 

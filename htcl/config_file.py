@@ -16,8 +16,10 @@ from htcl.config import InteractionsConfig, PipelineConfig, PositiveRule
 from htcl.errors import HTCLError
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None) -> PipelineConfig:
-    """Read a YAML file, lay it over its `preset`, apply `key.path=value` overrides and check it.
+def load_config(
+    path: str | Path, overrides: list[str] | None = None, settings: dict[str, Any] | None = None
+) -> PipelineConfig:
+    """Read a YAML file, lay it over its `preset`, lay `settings` and `key.path=value` overrides over it and check it.
 
     A preset is a name (see `preset_names`) or the path of a YAML file; of several, each lies over those before it.
     Relative paths are taken from the folder of the file that is read.
@@ -27,11 +29,14 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Pipelin
     """
     path = Path(path)
     values = _read_yaml(path)
-    if any(override.partition("=")[0].strip() == "preset" for override in overrides or []):
+    if "preset" in (settings or {}) or any(
+        override.partition("=")[0].strip() == "preset" for override in overrides or []
+    ):
         raise HTCLError("preset cannot be overridden; name it in the config file")
     presets = values.pop("preset", None) or []
     for preset in reversed(presets if isinstance(presets, list) else [presets]):
         values = _merge(_read_preset(str(preset), path.resolve().parent), values)
+    values = _merge(values, settings or {})
     for override in overrides or []:
         values = _override(values, override)
     _anchor_paths(values, path.resolve().parent)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from htcl import storage
 from htcl.artifacts import ArtifactStore, Recipe
 from htcl.config import PipelineConfig, fingerprint
+from htcl.errors import HTCLError
 from htcl.ingest.reading import SUFFIXES, input_files
 from htcl.pairs.log_index import RECOUNTED
 from htcl.pairs.store import pair_table
@@ -25,10 +26,11 @@ STEP_VERSIONS = {
     "shards": 3,
     "stage1": 3,
     "stage2": 2,
+    "gate_set": 1,
+    "evaluation": 4,
     "embeddings": 1,
     "index": 1,
-    "evaluation": 3,
-    "report": 1,
+    "report": 2,
 }
 """Raised when the output of a step changes its meaning."""
 
@@ -149,6 +151,7 @@ def _graph(config: PipelineConfig, champion: str | None) -> list[tuple[str, dict
         "evaluation": _section(config.evaluation),
         "text alone": config.model.model_dump(mode="json", include=untrained),
     }
+    models = {"stage1": "", "stage2": ""}
     # What the report says of the gate hangs on its limits.
     report = {"name": config.name, "gate": _section(config.gate), "report": _section(config.report)}
     return [
@@ -157,10 +160,11 @@ def _graph(config: PipelineConfig, champion: str | None) -> list[tuple[str, dict
         ("pairs", pairs, {"catalog": "", "shards": "", "log_input": ""}),
         ("stage1", stage1, data),
         ("stage2", stage2, {**start, "pairs": "", **data}),
-        ("embeddings", {}, {"stage1": "", "stage2": "", **data}),
+        ("gate_set", {"songs": config.gate.songs}, {**models, "pairs": "", **data}),
+        ("evaluation", evaluation, {"gate_set": "", "pairs": ""}),
+        ("embeddings", {}, {**models, **data}),
         ("index", {"search": _section(config.search)}, {"embeddings": ""}),
-        ("evaluation", evaluation, {"embeddings": "", "pairs": ""}),
-        ("report", report, {"evaluation": "", "index": ""}),
+        ("report", report, {"evaluation": ""}),
     ]
 
 
@@ -211,7 +215,10 @@ def _audio_fingerprint(config: PipelineConfig) -> str:
 
 def _ancestor(store: ArtifactStore, key: str, kind: str) -> str:
     """The key of the `kind` that a stage-2 model descends from, over any number of fine-tunes."""
-    inputs = store.manifest("stage2", key)["inputs"]
+    manifest = store.lineage("stage2", key)
+    if manifest is None:
+        raise HTCLError(f"stage2 {key} is not published in {store.workspace}; `htcl models CONFIG` lists what is")
+    inputs = manifest["inputs"]
     return str(inputs[kind]) if kind in inputs else _ancestor(store, inputs["champion"], kind)
 
 

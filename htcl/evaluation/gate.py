@@ -9,6 +9,7 @@ import pyarrow as pa
 from htcl.config import EvaluationConfig, GateConfig
 from htcl.evaluation.bootstrap import Interval, paired_difference
 from htcl.evaluation.collapse import effective_rank, mean_cosine, rows_without_direction
+from htcl.evaluation.drift import Drift
 from htcl.evaluation.metrics import FloatArray
 from htcl.evaluation.results import Split, Task, shared_queries
 
@@ -56,19 +57,22 @@ def decide(
     embeddings: npt.ArrayLike,
     limits: GateConfig,
     evaluation: EvaluationConfig,
+    drift: Drift | None = None,
 ) -> GateDecision:
-    """Promote a sound candidate that is nowhere worse than the champion beyond the noise.
+    """Promote a sound candidate that is nowhere worse than the champion beyond the noise, and not too far from it.
 
     ``candidate``, ``champion``: per-query tables (PER_QUERY_SCHEMA), one system each; no champion is the
     first model. ``embeddings``: float [n, d], the candidate's songs or a sample. A guard fails when the
     paired interval of candidate - champion lies wholly below ``-limits.tolerance``; ``evaluation`` says how it
-    is drawn. Raises ValueError for a table with more than one system.
+    is drawn. ``drift``: from the champion, where it was measured. Raises ValueError for a table with more than
+    one system.
     """
-    against = _defects(candidate, embeddings, limits)
+    against = _broken(candidate) + defects(embeddings, limits)
     if champion is None:
         return GateDecision(
             not against, against or ["This is the first model: there is no champion to compare with."], []
         )
+    against += _moved(drift, limits) if drift and not against else []
     comparisons: list[Comparison] = []
     for guard in GUARDS:
         values = shared_queries(candidate, champion, guard.task, guard.split, guard.metric)
@@ -83,20 +87,21 @@ def decide(
     return GateDecision(not against, against or [_verdict(c, limits) for c in comparisons], comparisons)
 
 
-def _defects(candidate: pa.Table, embeddings: npt.ArrayLike, limits: GateConfig) -> list[str]:
-    """What forbids the candidate whatever the champion does."""
-    reasons = []
+def _broken(candidate: pa.Table) -> list[str]:
     broken = int(np.count_nonzero(~np.isfinite(candidate["value"].to_numpy())))
-    if broken:
-        reasons.append(
-            f"{broken} metric values of the candidate are NaN or infinite: look at its last training losses."
-        )
+    if not broken:
+        return []
+    return [f"{broken} metric values of the candidate are NaN or infinite: look at its last training losses."]
+
+
+def defects(embeddings: npt.ArrayLike, limits: GateConfig) -> list[str]:
+    """What forbids embeddings float [n, d] whatever they are compared with."""
     n, bad = len(np.asarray(embeddings)), rows_without_direction(embeddings)
     if n < 2:
-        return [*reasons, f"{n} embeddings of the candidate are too few to judge: embed the catalog first."]
+        return [f"{n} embeddings of the candidate are too few to judge: embed the catalog first."]
     if bad:
-        return [*reasons, f"{bad} of {n} embeddings of the candidate are zero, NaN or infinite."]
-    rank, cosine = effective_rank(embeddings), mean_cosine(embeddings)
+        return [f"{bad} of {n} embeddings of the candidate are zero, NaN or infinite."]
+    reasons, rank, cosine = [], effective_rank(embeddings), mean_cosine(embeddings)
     if rank < limits.min_effective_rank:
         reasons.append(
             f"The candidate's embeddings have collapsed: their effective rank is {rank:.1f}, and at least "
@@ -108,6 +113,16 @@ def _defects(candidate: pa.Table, embeddings: npt.ArrayLike, limits: GateConfig)
             f"and at most {limits.max_mean_cosine:.3f} is allowed (gate.max_mean_cosine)."
         )
     return reasons
+
+
+def _moved(drift: Drift, limits: GateConfig) -> list[str]:
+    if drift.aligned <= limits.max_drift:
+        return []
+    return [
+        f"The candidate moved the songs too far: after the best rotation they lie at a cosine distance of "
+        f"{drift.aligned:.3f} from where the champion has them on average, and at most {limits.max_drift:.3f} is "
+        f"allowed (gate.max_drift); of a song's neighbours {drift.neighbour_overlap:.0%} are the same."
+    ]
 
 
 def _has(table: pa.Table, guard: Guard) -> bool:

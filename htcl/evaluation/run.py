@@ -20,6 +20,7 @@ from htcl.config import PipelineConfig
 from htcl.embeddings.embedder import SongEmbedder
 from htcl.errors import HTCLError
 from htcl.evaluation.bootstrap import paired_difference
+from htcl.evaluation.gate_set import read_gate_songs
 from htcl.evaluation.pairs import held_out_queries
 from htcl.evaluation.recommendation import evaluate_song_to_song
 from htcl.evaluation.results import (
@@ -72,12 +73,12 @@ def evaluate(config: PipelineConfig, step: Step) -> None:
     """
     store = ArtifactStore(config.workspace)
     with store.create(step.recipe) as draft:
-        embeddings = store.manifest("embeddings", step.recipe.inputs["embeddings"])
+        gate_set = store.manifest("gate_set", step.recipe.inputs["gate_set"])
         models = {
-            name: SongEmbedder.load(str(store.fetch(name, embeddings["inputs"][name])), embeddings["inputs"][name])
+            name: SongEmbedder.load(str(store.fetch(name, gate_set["inputs"][name])), gate_set["inputs"][name])
             for name in ("stage1", "stage2")
         }
-        songs = _songs(config, store, embeddings, models["stage2"].processor.text_fields)
+        songs = _songs(config, store, gate_set, models["stage2"].processor.text_fields)
         pairs = store.fetch("pairs", step.recipe.inputs["pairs"])
         tables = [_retrieval(models, songs, config), _recommendation(config, songs, pairs)]
         per_query = pa.concat_tables(tables)
@@ -111,21 +112,23 @@ def compare(per_query: pa.Table, a: str, b: str, config: PipelineConfig) -> list
     return sorted(rows, key=lambda row: (row["task"], row["split"], row["metric"]))
 
 
-def _songs(config: PipelineConfig, store: ArtifactStore, embeddings: dict[str, Any], text_fields: list[str]) -> Songs:
-    """Songs that both models embedded; test songs whose audio stands on another side too are left out.
+def _songs(config: PipelineConfig, store: ArtifactStore, gate_set: dict[str, Any], text_fields: list[str]) -> Songs:
+    """The gate set as both models embedded it; test songs whose audio stands on another side too are left out.
 
     A song that a model was trained on, or a version of it, is none of its held-out songs, whatever the split says
     today: a corrected split_group or another seed moves songs that an older champion knows.
     """
-    inputs, version = embeddings["inputs"], embeddings["tables"]["embeddings"]
+    inputs, version = gate_set["inputs"], gate_set["tables"]["embeddings"]
     index = read_index(store.fetch("shards", inputs["shards"]))
     _check_groups(index)
-    found = {name: read_embeddings(config.workspace, inputs[name], version) for name in ("stage1", "stage2")}
-    tracks = sorted(set(found["stage1"][0]) & set(found["stage2"][0]) - _on_two_sides(index))
+    chosen = read_gate_songs(store, gate_set["key"])
+    found = {name: read_embeddings(config.workspace, inputs[name], version, chosen) for name in ("stage1", "stage2")}
+    tracks = sorted(set(chosen.to_pylist()) - _on_two_sides(index))
     audio = {}
     for name, (ids, vectors, _) in found.items():
         place = {track: row for row, track in enumerate(ids)}
-        audio[name] = vectors[[place[track] for track in tracks]]
+        # NaN ranks nowhere: it counts as no direction, and the gate, which looks at the table, refuses the model.
+        audio[name] = np.nan_to_num(vectors[[place[track] for track in tracks]], posinf=0, neginf=0)
     rows = rows_of(index, pa.array(tracks))
     splits = np.asarray(index["split"].take(pa.array(rows))).astype(str)
     groups = index["split_group"].take(pa.array(rows))
@@ -148,9 +151,9 @@ def _trained_on(store: ArtifactStore, model_id: str, index: pa.Table) -> pa.Chun
         model_id: key of the model.
         index: of today.
     """
-    models = [model_id, *ancestors(store, model_id)]
+    models = [found for model in (model_id, *ancestors(store, model_id)) if (found := store.lineage("stage2", model))]
     seen = {name: pa.array([], index.schema.field(name).type) for name in ("track_id", "content_hash")}
-    for key in sorted({store.manifest("stage2", model)["inputs"]["shards"] for model in models}):
+    for key in sorted({model["inputs"]["shards"] for model in models}):
         then = read_index(store.fetch("shards", key))
         trained = then.filter(pc.field("split") == "train")
         seen = {name: pc.unique(pa.concat_arrays([old, *trained[name].chunks])) for name, old in seen.items()}
@@ -191,13 +194,14 @@ def _retrieval(models: dict[str, SongEmbedder], songs: Songs, config: PipelineCo
         tasks: list[Task] = ["text_to_audio", "audio_to_text"]
         tables += [per_query_table("random", task, side, tracks, chance) for task in tasks]
         for name, embedder in models.items():
-            found = evaluate_retrieval(name, songs.audio[name][held_out], embedder.embed_texts(texts))
+            queries = np.nan_to_num(embedder.embed_texts(texts), posinf=0, neginf=0)
+            found = evaluate_retrieval(name, songs.audio[name][held_out], queries)
             tables += [per_query_table(name, task, side, tracks, metrics) for task, metrics in found.items()]
     return pa.concat_tables(tables)
 
 
 def _recommendation(config: PipelineConfig, songs: Songs, pairs: Path) -> pa.Table:
-    """Held-out positives of warm, of cold and of validation songs among the whole catalog."""
+    """Held-out positives of warm, of cold and of validation songs among the gate set."""
     scorers, tables = _scorers(config, songs, pairs), []
     splits: list[Split] = ["cold", "warm", "validation"]
     progress = Progress(get_logger("evaluation"), "songs for songs", len(splits) * len(scorers))

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import base64
-import json
 import platform
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from htcl.artifacts import ArtifactStore
 from htcl.audio.decode import AudioRejected, decode_audio, resolve_audio_path
 from htcl.audio.preview import encode_preview
 from htcl.config import PipelineConfig, fingerprint
-from htcl.embeddings.embedder import SongEmbedder
+from htcl.evaluation.gate_set import read_gate_songs
 from htcl.evaluation.results import RESULTS_FILE, SYSTEMS, Result, from_table
 from htcl.ingest.catalog import read_catalog
 from htcl.logs import Progress, get_logger, log
 from htcl.plan import Step, audio_root
-from htcl.publish import read_decision
+from htcl.publish import Judgement, read_judgement
 from htcl.report import REPORT_FILE
+from htcl.report.curves import read_curve
 from htcl.report.data import (
-    Curve,
     Figure,
     Headline,
     Hit,
@@ -37,12 +38,13 @@ from htcl.report.data import (
 from htcl.report.funnel import funnel_rows, reject_rows
 from htcl.report.projection import MAX_POINTS, project_2d
 from htcl.report.render import render
-from htcl.search.index import SongIndex, read_embeddings
-from htcl.training.card import METRICS_FILE
+from htcl.search.index import read_embeddings
+
+Float32 = npt.NDArray[np.float32]
 
 SIMILAR_QUERIES = 2
 HITS = 5
-KINDS = ("catalog", "pairs", "shards", "stage1", "stage2", "embeddings", "index", "evaluation")
+KINDS = ("catalog", "pairs", "shards", "stage1", "stage2", "gate_set", "evaluation")
 PACKAGES = ("htcl", "torch", "deepspeed", "pyspark", "prefect", "transformers", "deltalake", "faiss-cpu")
 
 
@@ -57,16 +59,17 @@ def build_report(config: PipelineConfig, step: Step) -> None:
 
 def _report_data(config: PipelineConfig, store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> ReportData:
     catalog = _catalog(store, manifests)
-    queries = _queries(config, store, manifests, catalog)
+    songs = _songs(config, store, manifests)
+    queries = _queries(config, store, manifests, catalog, songs)
     return ReportData(
         name=config.name,
         created=datetime.fromisoformat(manifests["evaluation"]["created"]),
         headline=_headline(config, store, manifests),
         funnel=funnel_rows(manifests),
         rejects=reject_rows(config.workspace),
-        curves=[_curve(store, manifests[stage]) for stage in ("stage1", "stage2")],
+        curves=[read_curve(store.fetch(stage, manifests[stage]["key"]), stage) for stage in ("stage1", "stage2")],
         results=_results(store, manifests),
-        points=_map(config, manifests, catalog),
+        points=_map(songs, catalog),
         queries=queries,
         previews=_previews(config, queries, catalog),
         lineage=[_lineage(manifests[kind]) for kind in KINDS],
@@ -81,11 +84,10 @@ def _report_data(config: PipelineConfig, store: ArtifactStore, manifests: dict[s
 
 def _manifests(store: ArtifactStore, step: Step) -> dict[str, dict[str, Any]]:
     """The manifests of everything the report stands on, by kind."""
-    found = {kind: store.manifest(kind, step.recipe.inputs[kind]) for kind in ("evaluation", "index")}
-    found["embeddings"] = store.manifest("embeddings", found["evaluation"]["inputs"]["embeddings"])
-    found["pairs"] = store.manifest("pairs", found["evaluation"]["inputs"]["pairs"])
-    for kind in ("stage1", "stage2", "shards", "catalog"):
-        found[kind] = store.manifest(kind, found["embeddings"]["inputs"][kind])
+    found = {"evaluation": store.manifest("evaluation", step.recipe.inputs["evaluation"])}
+    found["gate_set"] = store.manifest("gate_set", found["evaluation"]["inputs"]["gate_set"])
+    for kind in ("stage1", "stage2", "pairs", "shards", "catalog"):
+        found[kind] = store.manifest(kind, found["gate_set"]["inputs"][kind])
     return found
 
 
@@ -100,7 +102,7 @@ def _headline(config: PipelineConfig, store: ArtifactStore, manifests: dict[str,
         (row.system, row.task, row.split, row.metric): row
         for row in from_table(pq.read_table(store.fetch("evaluation", manifests["evaluation"]["key"]) / RESULTS_FILE))
     }
-    found = [Headline("songs embedded", [Figure(manifests["index"]["figures"]["songs"])])]
+    found = [Headline("songs", [Figure(manifests["shards"]["figures"]["tracks"])])]
     found.append(Headline("training pairs", [Figure(manifests["pairs"]["figures"]["pairs_by_split"]["train"])]))
     for label, figure in (
         ("text to audio · recall@10", ("text_to_audio", "test", "recall_at_10")),
@@ -110,20 +112,21 @@ def _headline(config: PipelineConfig, store: ArtifactStore, manifests: dict[str,
         figures = [Figure(round(r.value, 3), r.system, r.low, r.high) for r in rows if r]
         if figures:
             found.append(Headline(label, figures))
-    if decision := read_decision(config.workspace, manifests["stage2"]["key"]):
-        word, tone = ("promoted", "good") if decision["promote"] else ("kept champion", "bad")
-        found.append(Headline("gate", [Figure(word)], note=" ".join(decision["reasons"]), tone=tone))  # type: ignore[arg-type]
+    if judgement := read_judgement(config.workspace, manifests["stage2"]["key"]):
+        word, tone = ("passed", "good") if judgement.promote else ("kept champion", "bad")
+        found.append(Headline("gate", [Figure(word)], note=" ".join(judgement.reasons), tone=tone))  # type: ignore[arg-type]
+        if judgement.drift:
+            found.append(_drift(judgement))
     return found
 
 
-def _curve(store: ArtifactStore, manifest: dict[str, Any]) -> Curve:
-    lines = (store.fetch(manifest["kind"], manifest["key"]) / METRICS_FILE).read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    names = [n for n in ("loss", "audio_text", "audio_audio", "audio_fusion") if n in records[0]]
-    if manifest["kind"] == "stage1":
-        names = ["loss"]  # its one term is the loss
-    series = {name: [float(record[name]) for record in records] for name in names}
-    return Curve(manifest["kind"], [int(record["global_step"]) for record in records], series)
+def _drift(judgement: Judgement) -> Headline:
+    """How far songs moved from where the champion has them."""
+    assert judgement.drift is not None
+    overlap, aligned = judgement.drift["neighbour_overlap"], judgement.drift["aligned"]
+    figures = [Figure(f"{overlap:.0%}", "neighbours kept"), Figure(round(aligned, 3), "cosine distance left")]
+    note = f"against champion {judgement.champion}, over {judgement.drift['songs']} songs; after the best rotation"
+    return Headline("drift", figures, note=note)
 
 
 def _results(store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> list[ResultRow]:
@@ -145,18 +148,32 @@ def _results(store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> list
     ]
 
 
-def _map(
-    config: PipelineConfig, manifests: dict[str, dict[str, Any]], catalog: dict[str, dict[str, Any]]
-) -> list[MapPoint]:
-    embeddings = manifests["embeddings"]
-    tracks, vectors, _ = read_embeddings(
-        config.workspace, embeddings["inputs"]["stage2"], embeddings["tables"]["embeddings"]
-    )
-    chosen = np.sort(np.random.default_rng(0).permutation(len(tracks))[:MAX_POINTS])
-    points = project_2d(vectors[chosen], seed=0)
+@dataclass(frozen=True)
+class Songs:
+    """The gate set in the space of stage 2: tracks [n] and unit embeddings [n, d]."""
+
+    tracks: list[str]
+    vectors: Float32
+
+    def nearest(self, vector: Float32, k: int) -> list[tuple[str, float]]:
+        """The k songs nearest to a unit vector [d], best first, with their cosine."""
+        scores = self.vectors @ vector
+        best = np.argsort(-scores, kind="stable")[:k]
+        return [(self.tracks[row], float(scores[row])) for row in best]
+
+
+def _songs(config: PipelineConfig, store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> Songs:
+    gate_set = manifests["gate_set"]
+    version, chosen = gate_set["tables"]["embeddings"], read_gate_songs(store, gate_set["key"])
+    return Songs(*read_embeddings(config.workspace, gate_set["inputs"]["stage2"], version, chosen)[:2])
+
+
+def _map(songs: Songs, catalog: dict[str, dict[str, Any]]) -> list[MapPoint]:
+    chosen = np.sort(np.random.default_rng(0).permutation(len(songs.tracks))[:MAX_POINTS])
+    points = project_2d(songs.vectors[chosen], seed=0)
     return [
         MapPoint(track, *_words(catalog[track]), float(x), float(y))
-        for track, (x, y) in zip((tracks[row] for row in chosen), points, strict=True)
+        for track, (x, y) in zip((songs.tracks[row] for row in chosen), points, strict=True)
     ]
 
 
@@ -169,9 +186,9 @@ def _queries(
     store: ArtifactStore,
     manifests: dict[str, dict[str, Any]],
     catalog: dict[str, dict[str, Any]],
+    songs: Songs,
 ) -> list[QueryResult]:
     """The configured searches, and neighbours of a few songs that no training saw."""
-    index = SongIndex(store.fetch("index", manifests["index"]["key"]))
 
     def hits(found: list[tuple[str, float]]) -> list[Hit]:
         return [Hit(track, *_words(catalog[track]), score) for track, score in found]
@@ -179,14 +196,16 @@ def _queries(
     queries = []
     texts = config.report.text_queries
     if texts:
+        from htcl.embeddings.embedder import SongEmbedder
+
         model_id = manifests["stage2"]["key"]
         vectors = SongEmbedder.load(str(store.fetch("stage2", model_id)), model_id).embed_texts(texts)
-        found = index.nearest(vectors, HITS)
+        found = [songs.nearest(vector, HITS) for vector in vectors]
         queries = [QueryResult("text", text, hits(top)) for text, top in zip(texts, found, strict=True)]
-    for track in [t for t in index.tracks if catalog[t]["split"] == "test"][:SIMILAR_QUERIES]:
-        vector = index.vector(track)
-        assert vector is not None
-        near = [hit for hit in index.nearest(vector, HITS + 1)[0] if hit[0] != track][:HITS]
+    held_out = [row for row, track in enumerate(songs.tracks) if catalog[track]["split"] == "test"]
+    for row in held_out[:SIMILAR_QUERIES]:
+        track = songs.tracks[row]
+        near = [hit for hit in songs.nearest(songs.vectors[row], HITS + 1) if hit[0] != track][:HITS]
         queries.append(QueryResult("song", catalog[track]["title"], hits(near), track_id=track))
     return queries
 

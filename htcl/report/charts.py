@@ -1,5 +1,6 @@
 """The geometry of the charts. Positions are percentages of the plot, so that one page fits any screen."""
 
+import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,6 +90,41 @@ def line_chart(curve: Curve) -> LineChart | None:
         lines=lines,
         gaps=len(values) - len(finite),
     )
+
+
+def curve_image(curve: Curve) -> str:
+    """The losses of a stage as a small picture: an SVG in a data URI, for where no page is drawn around it."""
+    chart = line_chart(curve)
+    if chart is None:
+        return ""
+    width, height, left = 640, 240, 48
+    shapes = []
+    for tick in chart.y_ticks:
+        y = height * tick.at / 100
+        shapes.append(f'<path d="M{left} {y:.1f}H{left + width}" stroke="#8884"/>')
+        shapes.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick.label}</text>')
+    for tick in chart.x_ticks:
+        shapes.append(
+            f'<text x="{left + width * tick.at / 100:.1f}" y="{height + 18}" text-anchor="middle">{tick.label}</text>'
+        )
+    for number, line in enumerate(chart.lines):
+        color = _COLORS[number % len(_COLORS)]
+        scale = f"translate({left} 0) scale({width / 100} {height / 100})"
+        shapes.append(
+            f'<path d="{line.path}" transform="{scale}" fill="none" stroke="{color}" stroke-width="2" '
+            'stroke-linecap="round" vector-effect="non-scaling-stroke"/>'
+        )
+        shapes.append(
+            f'<text x="{left + width}" y="{16 + 16 * number}" text-anchor="end" fill="{color}">{line.name}</text>'
+        )
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -10 {width + left + 10} {height + 40}" '
+        f'font-family="sans-serif" font-size="12" fill="#888">{"".join(shapes)}</svg>'
+    )
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+_COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377")
 
 
 def path(dots: Sequence[tuple[float, float]]) -> str:

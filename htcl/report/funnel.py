@@ -13,7 +13,7 @@ def funnel_rows(manifests: dict[str, dict[str, Any]]) -> list[FunnelRow]:
     """The funnel by unit: log events, pairs, songs.
 
     Args:
-        manifests: by kind: catalog, pairs, shards, index.
+        manifests: by kind: catalog, pairs, shards, gate_set.
     """
     pairs, shards = manifests["pairs"]["figures"], manifests["shards"]["figures"]
     catalog = manifests["catalog"]["figures"]
@@ -36,7 +36,7 @@ def funnel_rows(manifests: dict[str, dict[str, Any]]) -> list[FunnelRow]:
     ]
     rows += [
         FunnelRow("songs", "in shards", shards["tracks"], note=f"{shards['shards']} shards"),
-        FunnelRow("songs", "embedded and indexed", manifests["index"]["figures"]["songs"]),
+        FunnelRow("songs", "in the gate set", manifests["gate_set"]["figures"]["songs"], note="models are judged on"),
     ]
     return rows
 

@@ -27,14 +27,33 @@ TRACKS_FILE = "tracks.parquet"
 TRAINING_SAMPLE = 200_000
 
 
-def read_embeddings(workspace: str, model_id: str, version: int) -> tuple[list[str], Float32, pa.Table]:
+def read_embeddings(
+    workspace: str, model_id: str, version: int, tracks: pa.Array | None = None
+) -> tuple[list[str], Float32, pa.Table]:
     """One model's songs in a version of the embeddings table, sorted by track_id.
+
+    Args:
+        workspace: that holds the table.
+        model_id: key of the model.
+        version: of the table.
+        tracks: ids of the only songs that are wanted; all of them must be there.
 
     Returns:
         (track ids [n], unit embeddings [n, d], the rows).
+
+    Raises:
+        HTCLError: when there is none, or a song that is wanted has none.
     """
     table = GrowingTable(workspace, "embeddings", embeddings_schema(1), partition_by="model_id")
-    rows = table.read(version, filter_=pc.field("model_id") == model_id).sort_by("track_id").combine_chunks()
+    chosen = pc.field("model_id") == model_id
+    if tracks is not None:
+        chosen &= pc.field("track_id").isin(tracks)
+    rows = table.read(version, filter_=chosen).sort_by("track_id").combine_chunks()
+    if tracks is not None and len(rows) < len(tracks):
+        raise HTCLError(
+            f"the embeddings table holds {len(rows)} of {len(tracks)} songs of model {model_id} in version {version}; "
+            "run the pipeline again"
+        )
     if not len(rows):
         raise HTCLError(f"the embeddings table holds no song of model {model_id}; run the pipeline again")
     flat = rows["embedding"].combine_chunks().flatten().to_numpy()
@@ -71,6 +90,11 @@ def _filled(factory: str, vectors: Float32) -> Any:
     return index
 
 
+def indexed_tracks(folder: Path) -> pa.Array:
+    """Track ids of a published index, row by row."""
+    return pq.read_table(folder / TRACKS_FILE)["track_id"].combine_chunks()
+
+
 class SongIndex:
     """A published index, opened."""
 
@@ -79,7 +103,7 @@ class SongIndex:
         inverted = faiss.try_extract_index_ivf(self._index)
         if inverted is not None:
             inverted.make_direct_map()  # without it an inverted file does not give its vectors back
-        self.tracks: list[str] = pq.read_table(folder / TRACKS_FILE)["track_id"].to_pylist()
+        self.tracks: list[str] = indexed_tracks(folder).to_pylist()
         self._rows = {track: row for row, track in enumerate(self.tracks)}
 
     def nearest(self, vectors: Float32, k: int) -> list[list[tuple[str, float]]]:

@@ -8,8 +8,10 @@ from htcl.errors import HTCLError
 from htcl.plan import plan, raw_inputs
 from htcl.users import forget_user
 
-ALL = {"catalog", "pairs", "shards", "stage1", "stage2", "embeddings", "index", "evaluation", "report"}
-FROM_STAGE2 = {"stage2", "embeddings", "index", "evaluation", "report"}
+SERVED = {"embeddings", "index"}
+JUDGED = {"gate_set", "evaluation", "report"}
+ALL = {"catalog", "pairs", "shards", "stage1", "stage2", *SERVED, *JUDGED}
+FROM_STAGE2 = {"stage2", *SERVED, *JUDGED}
 FROM_STAGE1 = {"stage1", *FROM_STAGE2}
 
 
@@ -53,7 +55,8 @@ def publish(project, step):
         ("training.precision=bf16", FROM_STAGE1),
         ("stage1.epochs=3", FROM_STAGE1),
         ("stage2.epochs=3", FROM_STAGE2),
-        ("search.index_factory=HNSW32", {"index", "report"}),
+        ("search.index_factory=HNSW32", {"index"}),
+        ("gate.songs=9", JUDGED),
         ("evaluation.seed=1", {"evaluation", "report"}),
         ("split.warm_test_share=0.2", {"pairs", *FROM_STAGE2}),
         ("report.previews=3", {"report"}),
@@ -82,6 +85,8 @@ def test_a_setting_changes_exactly_the_keys_downstream_of_it(project, override, 
         "spark.master=yarn",
         "embedding.batch_size=2",
         "nightly.epochs=9",
+        "steps.retries=5",
+        "steps.timeout_hours=1",
     ],
 )
 def test_operational_settings_change_no_key(project, override):

@@ -13,6 +13,7 @@ from htcl.config_file import validate_config
 from htcl.embeddings.embedder import SongEmbedder
 from htcl.errors import HTCLError
 from htcl.evaluation import text_alone as text_alone_module
+from htcl.evaluation.gate_set import write_gate_songs
 from htcl.evaluation.results import PER_QUERY_FILE, RESULTS_FILE, from_table
 from htcl.evaluation.run import COMPARISONS_FILE, evaluate
 from htcl.ingest.catalog import CATALOG_FILE, CHECKED_CATALOG
@@ -88,20 +89,22 @@ class World:
                 )
             }
         inputs["stage2"] = self.publish("stage2", lambda _: None, trained)
-        # Stage 1 knows nothing; stage 2 puts a song where its text is. One song has no stage-1 embedding.
-        self.embed(inputs["stage1"], unit_vectors(7), leave_out={TRACKS[3]})
+        # Stage 1 knows nothing; stage 2 puts a song where its text is. One song is not in the gate set.
+        self.embed(inputs["stage1"], unit_vectors(7))
         version = self.embed(inputs["stage2"], TEXTS)
-        embeddings = self.publish("embeddings", lambda _: None, inputs, {"embeddings": version})
+        judged = pa.array(sorted(set(TRACKS) - {TRACKS[3]}))
+        gate_set = self.publish(
+            "gate_set", lambda folder: write_gate_songs(judged, folder), inputs, {"embeddings": version}
+        )
         made = self.publish("pairs", lambda folder: write_pairs(folder, pairs))
-        step = Step("evaluation", Recipe("evaluation", 1, {}, {"embeddings": embeddings, "pairs": made}), False, "")
+        step = Step("evaluation", Recipe("evaluation", 1, {}, {"gate_set": gate_set, "pairs": made}), False, "")
         evaluate(self.config, step)
         return self.store.fetch("evaluation", step.key)
 
-    def embed(self, model_id, vectors, leave_out=()):
+    def embed(self, model_id, vectors):
         rows = [
             {"track_id": t, "model_id": model_id, "embedding": v.tolist(), "content_hash": t}
             for t, v in zip(TRACKS, vectors, strict=True)
-            if t not in leave_out
         ]
         table = GrowingTable(self.workspace, "embeddings", embeddings_schema(SIZE), partition_by="model_id")
         return table.replace_rows(pa.Table.from_pylist(rows, embeddings_schema(SIZE)), replace=[model_id])
@@ -163,7 +166,7 @@ def test_stages_are_compared_on_paired_queries(world):
     assert row["stage2"] == 1 and row["difference"]["value"] == pytest.approx(row["stage2"] - row["stage1"])
 
 
-def test_songs_that_one_model_lacks_are_no_candidates(world):
+def test_songs_beside_the_gate_set_are_no_candidates(world):
     folder = world.evaluate(pairs=[*PAIRS, (TRACKS[13], TRACKS[3], "test_cold")])
     queries = pq.read_table(folder / PER_QUERY_FILE)["query"].to_pylist()
     assert TRACKS[12] in queries and TRACKS[3] not in queries

@@ -19,11 +19,11 @@ MANIFESTS = {
     },
     "catalog": {"figures": {"rows": 53, "tracks": 50, "rejects": {"missing_title": 3}}},
     "shards": {"figures": {"tracks": 48, "shards": 4, "rejects": {"too_short": 2}, "warnings": {"clipped": 4}}},
-    "index": {"figures": {"songs": 48}},
+    "gate_set": {"figures": {"songs": 40}},
 }
 
 
-def test_counts_go_down_from_the_input_to_what_is_searched():
+def test_counts_go_down_from_the_input_to_what_is_judged():
     rows = funnel_rows(MANIFESTS)
     assert [(row.group, row.label, row.count) for row in rows] == [
         ("events", "events in", 1000),
@@ -42,7 +42,7 @@ def test_counts_go_down_from_the_input_to_what_is_searched():
         ("songs", "rejected: too_short", 2),
         ("songs", "warning: clipped", 4),
         ("songs", "in shards", 48),
-        ("songs", "embedded and indexed", 48),
+        ("songs", "in the gate set", 40),
     ]
     assert [row.label for row in rows if row.rejected] == [r.label for r in rows if r.label.startswith("rejected")]
     assert FunnelRow("baskets", "baskets", 120, note="on 40 days of listeners") in rows

@@ -147,7 +147,7 @@ def published(build):
     with store.create(recipes["stage2"]):
         pass
     keys = {kind: recipe.key for kind, recipe in recipes.items()}
-    switch_champion(workspace, {**keys, "index": key, "shards": "", "embeddings": "", "evaluation": ""})
+    switch_champion(workspace, {**keys, "index": key, "shards": "", "embeddings": "", "evaluation": ""}, "", None)
     return PublishedSongs(workspace)
 
 
