@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.states import Failed, State
+from prefect.states import Completed, State
 
-from flows.graph import run_as_script
-from flows.steps import submit_job
-from htcl.config_file import load_config
+from flows.run import working
+from flows.script import run_as_script
+from flows.settings import Settings
+from flows.steps import failed, submit_job
 from htcl.errors import HTCLError
-from htcl.plan import raw_inputs
 
 
 @flow(name="htcl")
-def forget(config: str, overrides: list[str] | None = None) -> State | None:
+def forget(config: str, settings: Settings = Settings()) -> State:  # noqa: B008  (it never changes)
     """Count the days of forgotten users again, drop derived days whose log is gone, delete old versions.
 
     Args:
-        config: path of the pipeline configuration (YAML).
-        overrides: settings laid over it.
+        config: Path of the pipeline configuration (YAML).
+        settings: Settings laid over it for this run.
     """
     try:
-        loaded = load_config(config, overrides)
-        submit_job(loaded, raw_inputs(loaded), "forget_users.py", [])
+        with working(config, settings, "forget") as run:
+            submit_job(run, "forget_users.py", [])
+            return Completed(message="users forgotten")
     except HTCLError as error:
-        return Failed(message=str(error))
-    return None
+        return failed(error)
 
 
 if __name__ == "__main__":

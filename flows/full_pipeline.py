@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.states import Failed, State
+from prefect.states import Completed, State
 
-from flows.graph import evaluate_champion, make, publish_set, run_as_script
-from htcl.config_file import load_config
+from flows.graph import JUDGED, gate_and_publish, make
+from flows.run import working
+from flows.script import run_as_script
+from flows.settings import Settings
+from flows.steps import failed
 from htcl.errors import HTCLError
-from htcl.plan import raw_inputs
 
 
 @flow(name="htcl")
-def full_pipeline(config: str, overrides: list[str] | None = None) -> dict[str, str] | State:
+def full_pipeline(config: str, settings: Settings = Settings()) -> State:  # noqa: B008  (it never changes)
     """Run every step whose inputs or settings changed.
 
     Args:
-        config: path of the pipeline configuration (YAML).
-        overrides: settings laid over it, such as "pairs.top_k=20".
+        config: Path of the pipeline configuration (YAML) on the worker.
+        settings: Settings laid over it for this run.
 
     Returns:
-        Artifact keys by step.
+        Completed, with the artifact keys by step and what came of the candidate as its message; or failed.
     """
     try:
-        loaded = load_config(config, overrides)
-        inputs = raw_inputs(loaded)
-        keys: dict[str, str] = {}
-        for name in ("catalog", "shards", "pairs", "stage1", "stage2", "embeddings", "index", "evaluation"):
-            keys[name] = make(loaded, inputs, name)
-        publish_set(loaded, keys, evaluate_champion(loaded, inputs, keys["stage2"]))
-        return {**keys, "report": make(loaded, inputs, "report")}
+        with working(config, settings, "full-pipeline") as run:
+            keys = {name: make(run, name) for name in JUDGED}
+            outcome = gate_and_publish(run, keys)
+            keys["report"] = make(run, "report")
+            return Completed(message=outcome, data=keys)
     except HTCLError as error:
-        return Failed(message=str(error))
+        return failed(error)
 
 
 if __name__ == "__main__":

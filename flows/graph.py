@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Mapping
 from typing import Any
 
-from prefect import Flow
+from prefect import Task, task
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
 from prefect.states import State
 
-from flows.steps import publish, run_step
+from flows.artifacts import show_gate, show_published
+from flows.events import emit_gate_refused, emit_published
+from flows.run import Run
+from flows.steps import REFUSED, failed_or_raise, retried, run_step, worth_another_try
 from htcl.artifacts import ArtifactStore
-from htcl.champion import read_champion
-from htcl.cli import DONE_PREFIX, FAILED_PREFIX
-from htcl.config import PipelineConfig
-from htcl.errors import HTCLError
+from htcl.champion import Champion, read_champion
+from htcl.errors import HTCLError, PassingError
 from htcl.plan import plan
-from htcl.processes import allow_sessions, end_live_sessions
+from htcl.processes import end_live_sessions
+from htcl.publish import UNCHANGED, Judgement, Keys, Switch, judge, obstacle, publish_set
+
+JUDGED = ("catalog", "shards", "pairs", "stage1", "stage2", "gate_set", "evaluation")
+"""Steps that make a candidate and what the gate looks at."""
+SERVED = ("embeddings", "index")
+"""Steps that make what readers see of it."""
 
 
-def make(
-    config: PipelineConfig,
-    inputs: Mapping[str, str],
-    name: str,
-    champion: str | None = None,
-    fine_tune: bool = True,
-) -> str:
+def make(run: Run, name: str, champion: str | None = None, fine_tune: bool = True) -> str:
     """Make the artifact of one step, unless it is there.
 
     Args:
-        config: the configuration.
-        inputs: what the raw inputs were when the run began (`htcl.plan.raw_inputs`).
+        run: the flow run.
         name: the step.
         champion: see `htcl.plan.plan`.
         fine_tune: see `htcl.plan.plan`.
@@ -42,61 +41,127 @@ def make(
     Raises:
         HTCLError: with the sentence of the step that failed.
     """
-    allow_sessions()  # a cancelled run before this one in the same process has forbidden them
-    future = run_step.submit(name, config, dict(inputs), champion, fine_tune)
-    try:
-        future.wait()
-    except BaseException:  # cancelled or interrupted: the task runs in a thread, which no signal reaches
-        end_live_sessions()  # and a task between two commands starts no other
-        raise
-    return str(_value(future.state))
+    step = plan(run.config, champion, fine_tune, run.inputs)[name]
+    if step.published:
+        get_run_logger().info(f"{name}: skipped, nothing changed (key {step.key})")
+    # Prefect remembers a key whose artifact may have been collected since.
+    work = retried(run.config, run_step).with_options(refresh_cache=not step.published)
+    return str(_wait(work, run, step, champion, fine_tune))
 
 
-def evaluate_champion(config: PipelineConfig, inputs: Mapping[str, str], candidate: str) -> str | None:
-    """Evaluate the champion on what the candidate is evaluated on, for the gate to compare equals.
+def gate_and_publish(run: Run, keys: Keys, champion: str | None = None) -> str:
+    """Judge a candidate; embed the catalog with it and switch readers to it if it may.
 
     Args:
-        config: the configuration.
-        inputs: as for `make`.
-        candidate: key of the candidate's stage 2.
+        run: the flow run.
+        keys: of `JUDGED`; those of `SERVED` are added where the candidate gets so far.
+        champion: that the candidate was fine-tuned from, where it was.
 
     Returns:
-        Key of the evaluation; None where there is no other champion, or it reads log-mels of other settings.
+        What came of it, in a sentence.
     """
-    champion = read_champion(config.workspace)
-    if champion is None or champion.stage2 == candidate:
-        return None
-    audio = plan(config, inputs=inputs)["shards"].recipe.section["audio"]
-    trained = ArtifactStore(config.workspace).manifest("shards", champion.shards)["section"]["audio"]
+    outcome = _gate_and_publish(run, keys, champion)
+    now = read_champion(run.config.workspace)
+    show_published(now.keys if now else {}, outcome)
+    return outcome
+
+
+def _gate_and_publish(run: Run, keys: Keys, champion: str | None) -> str:
+    base, model = read_champion(run.config.workspace), keys["stage2"]
+    if base is None or base.stage2 != model:
+        if why := obstacle(run.config.workspace, model, base):
+            return f"kept champion {base.stage2 if base else ''}: {why}"
+        against = _evaluate_champion(run, base) if base else None
+        judgement: Judgement = _wait(retried(run.config, judge_candidate), run, keys, against)
+        if not judgement.promote:
+            return f"{_refused(run, base, model, judgement.reasons)} `htcl promote {model}` publishes it all the same."
+    for name in SERVED:
+        keys[name] = make(run, name, champion)
+    return publish(run, keys, base, "passed the gate")
+
+
+def publish(run: Run, keys: Keys, base: Champion | None, why: str) -> str:
+    """Check that a set is whole and sound, and switch readers to it.
+
+    Args:
+        run: the flow run.
+        keys: of the set.
+        base: champion that this was decided upon.
+        why: what is written down as the reason.
+
+    Returns:
+        What came of it, in a sentence.
+    """
+    found: Switch = _wait(retried(run.config, switch), run, keys, base, f"{why} ({run.name})")
+    if found.faults:
+        return _refused(run, base, keys["stage2"], found.faults)
+    if not found.switched:
+        return f"{UNCHANGED}: readers see {keys['stage2']}"
+    emit_published(run.config, keys)
+    return f"published {keys['stage2']}"
+
+
+@task(task_run_name="gate", retry_condition_fn=worth_another_try)
+def judge_candidate(run: Run, keys: Keys, against: str | None) -> Judgement | State:
+    """Hold the candidate against the champion; shown as an artifact of the run."""
+    try:
+        judgement = judge(run.config, keys, against, run.name)
+    except Exception as error:
+        return failed_or_raise(error)
+    show_gate(judgement)
+    return judgement
+
+
+@task(task_run_name="publish", retry_condition_fn=worth_another_try)
+def switch(run: Run, keys: Keys, base: Champion | None, why: str) -> Switch | State:
+    """Switch readers, unless the set has a fault."""
+    try:
+        return publish_set(run.config, keys, base, why)
+    except Exception as error:
+        return failed_or_raise(error)
+
+
+def _evaluate_champion(run: Run, champion: Champion) -> str:
+    """Evaluate the champion on what the candidate is evaluated on, for the gate to compare equals.
+
+    Returns:
+        Key of the evaluation; where it reads log-mels of other settings, of the one that it was published with.
+    """
+    audio = plan(run.config, inputs=run.inputs)["shards"].recipe.section["audio"]
+    trained = ArtifactStore(run.config.workspace).manifest("shards", champion.shards)["section"]["audio"]
     if audio != trained:
-        return None
-    make(config, inputs, "embeddings", champion.stage2, fine_tune=False)
-    return make(config, inputs, "evaluation", champion.stage2, fine_tune=False)
+        return champion.evaluation
+    make(run, "gate_set", champion.stage2, fine_tune=False)
+    return make(run, "evaluation", champion.stage2, fine_tune=False)
 
 
-def publish_set(config: PipelineConfig, keys: dict[str, str], against: str | None = None) -> bool:
-    """Gate and switch; whether the candidate is published.
+def _refused(run: Run, base: Champion | None, model: str, reasons: list[str]) -> str:
+    emit_gate_refused(run.config, model, reasons)
+    kept = f"kept champion {base.stage2}" if base else "nothing is published"
+    return f"{kept}: {' '.join(reasons)}"
+
+
+def _wait(work: Task[..., Any], *arguments: Any) -> Any:
+    """Run a task in its thread; what it returns.
 
     Raises:
-        HTCLError: with the sentence of what failed.
+        HTCLError: with the sentence of its failed state.
     """
-    names = ("catalog", "shards", "stage2", "embeddings", "index", "evaluation")
-    return bool(_value(publish(config, {name: keys[name] for name in names}, against, return_state=True)))
+    return wait_for(work.submit(*arguments))
 
 
-def run_as_script(function: Flow[..., Any]) -> None:
-    """Run a flow with the arguments CONFIG [KEY=VALUE ...].
+def wait_for(future: PrefectFuture[Any]) -> Any:
+    """Wait for a task that was submitted; what it returns.
 
-    The last line says what came of it: the artifact keys as JSON, or, with exit code 1, one sentence.
+    Raises:
+        HTCLError: with the sentence of its failed state.
     """
-    state = function(sys.argv[1], sys.argv[2:], return_state=True)
-    if not state.is_completed():
-        print(f"{FAILED_PREFIX}{state.message}", flush=True)
-        sys.exit(1)
-    print(f"{DONE_PREFIX}{json.dumps(state.result())}", flush=True)
-
-
-def _value(state: State[Any]) -> Any:
+    try:
+        future.wait()
+    except BaseException:  # cancelled or interrupted: no signal reaches the thread
+        end_live_sessions()  # and a task between two commands starts no other
+        raise
+    state: State[Any] = future.state
     if state.is_completed():
         return state.result()
-    raise HTCLError(state.message or "a step failed")
+    raise (HTCLError if state.name == REFUSED else PassingError)(state.message or "a step failed")

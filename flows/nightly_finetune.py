@@ -3,40 +3,71 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.states import Failed, State
+from prefect.states import Completed, State
 
-from flows.graph import evaluate_champion, make, publish_set, run_as_script
+from flows.graph import SERVED, gate_and_publish, make, publish
+from flows.run import Run, working
+from flows.script import run_as_script
+from flows.settings import Settings
+from flows.steps import failed
+from htcl.artifacts import ArtifactStore
 from htcl.champion import require_champion
-from htcl.config_file import load_config
 from htcl.errors import HTCLError
-from htcl.plan import raw_inputs
+from htcl.publish import UNCHANGED, Keys
 
 
 @flow(name="htcl")
-def nightly_finetune(config: str, overrides: list[str] | None = None) -> dict[str, str] | State:
+def nightly_finetune(config: str, settings: Settings = Settings()) -> State:  # noqa: B008  (it never changes)
     """Embed and publish new songs, then fine-tune stage 2 on the newest log and gate it.
 
     Args:
-        config: path of the pipeline configuration (YAML).
-        overrides: settings laid over it, such as "nightly.epochs=1".
+        config: Path of the pipeline configuration (YAML) on the worker.
+        settings: Settings laid over it for this run.
 
     Returns:
-        Artifact keys of the candidate by step.
+        Completed, with the artifact keys of the candidate by step and what came of it as its message; or failed.
     """
     try:
-        loaded = load_config(config, overrides)
-        inputs = raw_inputs(loaded)
-        champion = require_champion(loaded.workspace)
-        keys = {"stage2": champion.stage2, "evaluation": champion.evaluation}
-        for name in ("catalog", "shards", "embeddings", "index"):
-            keys[name] = make(loaded, inputs, name, champion.stage2, fine_tune=False)
-        publish_set(loaded, keys)
-        for name in ("pairs", "stage2", "embeddings", "index", "evaluation"):
-            keys[name] = make(loaded, inputs, name, champion.stage2)
-        publish_set(loaded, keys, evaluate_champion(loaded, inputs, keys["stage2"]))
-        return {**keys, "report": make(loaded, inputs, "report", champion.stage2)}
+        with working(config, settings, "nightly-finetune") as run:
+            keys, songs = _publish_new_songs(run)
+            outcome = _fine_tune(run, keys, require_champion(run.config.workspace).stage2)
+            if not songs.startswith(UNCHANGED):
+                outcome += f"; new songs: {songs}"
+            return Completed(message=outcome, data=keys)
     except HTCLError as error:
-        return Failed(message=str(error))
+        return failed(error)
+
+
+def _publish_new_songs(run: Run) -> tuple[Keys, str]:
+    """Embed the songs of today with the champion and publish them: they do not wait for a new model.
+
+    Returns:
+        Keys of catalog and shards, and what came of it, in a sentence.
+    """
+    champion = require_champion(run.config.workspace)
+    keys = {name: make(run, name, champion.stage2, fine_tune=False) for name in ("catalog", "shards", *SERVED)}
+    published = {**keys, "stage2": champion.stage2, "evaluation": champion.evaluation}
+    outcome = publish(run, published, champion, "new songs, the same model")
+    return {name: keys[name] for name in ("catalog", "shards")}, outcome
+
+
+def _fine_tune(run: Run, keys: Keys, champion: str) -> str:
+    """Tune the champion on the pairs of today, unless it was trained on the very same; what came of it, in a sentence.
+
+    Args:
+        run: the flow run.
+        keys: of catalog and shards; those of the candidate are added.
+        champion: its stage-2 key.
+    """
+    keys["pairs"] = make(run, "pairs", champion)
+    known = ArtifactStore(run.config.workspace).manifest("stage2", champion)["inputs"]["pairs"]
+    if keys["pairs"] == known:
+        return f"{UNCHANGED}: champion {champion} was trained on the pairs of today"
+    for name in ("stage2", "gate_set", "evaluation"):
+        keys[name] = make(run, name, champion)
+    outcome = gate_and_publish(run, keys, champion)
+    keys["report"] = make(run, "report", champion)
+    return outcome
 
 
 if __name__ == "__main__":

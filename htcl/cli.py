@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import signal
 import sys
 import time
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from htcl.config import PipelineConfig
 from htcl.config_file import load_config
 from htcl.errors import HTCLError
+from htcl.flow_process import run_flow
 
 app = typer.Typer(
     help="Song embeddings that know what a song is and who will like it.",
@@ -34,9 +35,8 @@ class Stage(StrEnum):
 
 DEMO_ROOT = Path("workspace/demo")
 CONFIG_VARIABLE = "HTCL_CONFIG"
-FAILED_PREFIX = "failed: "
-DONE_PREFIX = "artifacts: "
-"""Start the last line of a flow that runs as a script: why it failed, or the keys of what it made as JSON."""
+GC = "gc"
+"""What the lease says of garbage collection."""
 
 ConfigArgument = Annotated[Path, typer.Argument(help="pipeline configuration (YAML)", metavar="CONFIG")]
 SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a setting")]
@@ -157,11 +157,82 @@ def forget(
     path = _default_config_path(config)
     loaded = load_config(path, override)
     forget_user(loaded.workspace, sys.stdin.read().strip() if user == "-" else user)
-    _run_flow("flows.forget", path, override)
+    run_flow("flows.forget", path, override)
     typer.echo(
         "Events of this user are passed over from now on, but the log still holds them: delete them there. Pairs and "
         f"models made before stand as they are; `htcl run {path}` makes new ones."
     )
+
+
+@app.command()
+def models(config: ConfigArgument) -> None:
+    """List the trained models: what the gate said of each, and which readers saw when."""
+    from htcl.show import show_models
+
+    show_models(load_config(config))
+
+
+@app.command()
+def promote(
+    run_or_model: Annotated[str, typer.Argument(help="name of a flow run, or the first letters of a model's key")],
+    config: ConfigOption = None,
+    override: SetOption = [],  # noqa: B006
+) -> None:
+    """Publish a model whatever the gate said of it; a set that lacks songs or has collapsed is refused all the same."""
+    from htcl.publish import find_model
+
+    path = _default_config_path(config)
+    model = find_model(load_config(path, override).workspace, run_or_model)
+    typer.echo(run_flow("flows.promote", path, override, model=model).outcome)
+
+
+@app.command()
+def rollback(config: ConfigOption = None) -> None:
+    """Go back to the set that readers saw before, at once; again to go further. Its model is published by no run."""
+    from htcl.champion import rollback_champion
+    from htcl.registry import follow_champion
+
+    loaded = _default_config(config)
+    with _without_gc(loaded.workspace):
+        champion = rollback_champion(loaded.workspace)
+    follow_champion(loaded, champion)
+    typer.echo(f"readers see model {champion.stage2} with index {champion.index} ({champion.why})")
+    if champion.withdrawn:
+        typer.echo(f"no run publishes these models again, `htcl promote` does: {', '.join(champion.withdrawn)}")
+
+
+@app.command()
+def gc(
+    config: ConfigArgument,
+    keep: Annotated[
+        int, typer.Option(min=1, help="published sets, and newest artifacts of each kind, that stay with their origins")
+    ] = 3,
+    grace_hours: Annotated[float, typer.Option(min=0, help="what is younger stays")] = 24,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False,
+) -> None:
+    """Delete artifacts, table files, shards and leftovers that nothing needs; waits for a run that is at work."""
+    from htcl.collect import collect
+    from htcl.lease import workspace_lease
+    from htcl.logs import setup_logging
+    from htcl.show import show_garbage
+
+    setup_logging()
+    workspace = load_config(config).workspace
+    with workspace_lease(workspace, GC, here=True, on_loss=lambda: os._exit(1)):
+        show_garbage(collect(workspace, keep, grace_hours, dry_run), dry_run)
+
+
+@app.command()
+def doctor(config: ConfigArgument, override: SetOption = []) -> None:  # noqa: B006
+    """Check this machine and a configuration, and say what to do about each finding; exit code 1 with a problem."""
+    from htcl.doctor.access import access_findings
+    from htcl.doctor.machine import machine_findings
+    from htcl.show import show_findings
+
+    loaded = load_config(config, override)
+    findings = [*machine_findings(loaded), *access_findings(loaded)]
+    show_findings(findings)
+    sys.exit(any(finding.level == "problem" for finding in findings))
 
 
 @app.command()
@@ -207,74 +278,21 @@ def _run(path: Path, overrides: list[str]) -> None:
     config = load_config(path, overrides)
     raw_inputs(config)  # what is not there ends here, before anything starts
     started = time.monotonic()
-    keys = _run_flow("flows.full_pipeline", path, overrides)
-    show_outcome(config, keys, time.monotonic() - started)
+    done = run_flow("flows.full_pipeline", path, overrides)
+    show_outcome(config, done.keys, done.outcome, time.monotonic() - started)
 
 
-def _run_flow(module: str, path: Path, overrides: list[str]) -> Any:
-    """Run a flow as a process of its own, its lines shown.
+@contextlib.contextmanager
+def _without_gc(workspace: str) -> Iterator[None]:
+    """Wait for garbage collection, which may be deleting the very set that is gone back to; not for a run at work."""
+    from htcl.lease import lease_holder, workspace_lease
 
-    Returns:
-        What the flow returns.
-
-    Raises:
-        HTCLError: with the sentence of the flow that failed.
-    """
-    from htcl.processes import OUTER_GRACE_SECONDS, run_process
-    from htcl.training.agent import STOP_SECONDS
-
-    # A plain SIGTERM would end this process alone; as an exception it ends the flow's processes too.
-    for sign in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, lambda number, _: sys.exit(128 + number))
-    grace_seconds = load_config(path, overrides).training.grace_seconds + 2 * STOP_SECONDS
-    said: list[str] = []  # Prefect's own server may print a lot behind it, as it ends
-
-    def show(line: str) -> None:
-        print(line, flush=True)
-        if line.startswith((FAILED_PREFIX, DONE_PREFIX)):
-            said.append(line)
-
-    code, _ = run_process(
-        [sys.executable, "-m", module, str(path.resolve()), *overrides],
-        show,
-        env=_flow_environment(),
-        cwd=_checkout(),
-        grace_seconds=max(OUTER_GRACE_SECONDS, grace_seconds),
-    )
-    if code:
-        reason = said[-1].removeprefix(FAILED_PREFIX) if said else ""
-        raise HTCLError(reason or f"the run ended with exit code {code}; the lines above say why")
-    return json.loads(said[-1].removeprefix(DONE_PREFIX))
-
-
-def _flow_environment() -> dict[str, str]:
-    """Prefect settings of a run without a server, where the environment does not say otherwise."""
-    wanted = {
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        # Its SQLite file is waited for on a busy machine: a query that is given up ends the run.
-        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
-        "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "htcl",
-    }
-    return {name: value for name, value in wanted.items() if name not in os.environ}
-
-
-def _checkout() -> Path:
-    """The folder of flows/ and jobs/: HTCL_HOME, else the working directory or the checkout htcl runs from.
-
-    Raises:
-        HTCLError: when there is none; the wheel has no flows.
-    """
-    home = os.environ.get("HTCL_HOME")
-    for place in [home] if home else [".", str(Path(__file__).resolve().parent.parent)]:
-        if (Path(place) / "flows" / "full_pipeline.py").exists():
-            return Path(place).resolve()
-    if home:
-        raise HTCLError(f"HTCL_HOME names {home}, which holds no flows/; set it to a checkout of htcl")
-    raise HTCLError("flows/ and jobs/ are not here; run in a checkout of htcl, or set HTCL_HOME to one")
+    holder = lease_holder(workspace)
+    if holder is None or holder.what != GC:
+        yield
+        return
+    with workspace_lease(workspace, "rollback", here=True, on_loss=lambda: os._exit(1)):
+        yield
 
 
 def _default_config(path: Path | None) -> PipelineConfig:

@@ -10,14 +10,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from htcl.artifacts import ArtifactStore
-from htcl.champion import read_champion
+from htcl.champion import past_champions, read_champion
 from htcl.config import PipelineConfig
 from htcl.evaluation.results import RESULTS_FILE, SYSTEMS, Result, from_table, markdown_table
+from htcl.lease import lease_holder
 from htcl.plan import plan
-from htcl.publish import read_decision
+from htcl.publish import UNCHANGED, judgements
 from htcl.report import report_path
 
-if TYPE_CHECKING:  # it brings torch
+if TYPE_CHECKING:  # they bring torch
+    from htcl.collect import Garbage
+    from htcl.doctor.findings import Finding
     from htcl.search.query import Found
 
 COLUMNS = [
@@ -44,29 +47,73 @@ def show_status(config: PipelineConfig) -> None:
         table.add_row(step.name, step.key, state, "" if step.published else escape(step.reason))
     console = _console()
     console.print(table)
-    champion = read_champion(config.workspace)
+    champion, holder = read_champion(config.workspace), lease_holder(config.workspace)
     console.print(f"champion: {champion.stage2} since {champion.since}" if champion else "champion: none yet")
+    if holder:
+        console.print(f"at work: {holder.what} on {holder.host.split()[0]}, process {holder.pid}, since {holder.since}")
 
 
-def show_outcome(config: PipelineConfig, keys: dict[str, str], seconds: float) -> None:
-    """The result table of a finished run, whether its model is published, and where its report lies.
+def show_outcome(config: PipelineConfig, keys: dict[str, str], outcome: str, seconds: float) -> None:
+    """The result table of a finished run, what came of its model, and where its report lies.
 
     Args:
         config: the configuration.
         keys: artifact keys of the run by step.
+        outcome: in a sentence.
         seconds: how long it took.
     """
     console = _console()
     console.print(_result_table(config, _results(config, keys["evaluation"])))
-    champion = read_champion(config.workspace)
-    if champion is None or champion.stage2 != keys["stage2"]:
-        decision = read_decision(config.workspace, keys["stage2"])
-        reasons = ["the champion was fine-tuned from this model"]
-        if decision and not decision["promote"]:
-            reasons = decision["reasons"]
-        console.print(f"[yellow]kept champion:[/] {escape(' '.join(reasons))}")
+    console.print(escape(outcome), style="green" if outcome.startswith(("published", UNCHANGED)) else "yellow")
     console.print(f"finished in {seconds:.0f} s")
     console.print(f"report: {report_path(config.workspace, keys['report'])}", soft_wrap=True)
+
+
+def show_models(config: PipelineConfig) -> None:
+    """Every stage-2 model, oldest first: where it comes from, what the gate said, which sets it was in."""
+    table = Table(title=f"{config.name}: {config.workspace}", title_justify="left")
+    for heading in ("model", "trained", "from", "run", "gate", "published"):
+        table.add_column(heading, overflow="fold")
+    said = {judgement.model: judgement for judgement in judgements(config.workspace)}
+    past = past_champions(config.workspace)
+    for manifest in ArtifactStore(config.workspace).manifests("stage2"):
+        key = str(manifest["key"])
+        judgement = said.get(key)
+        word = "" if judgement is None else "passed" if judgement.promote else "refused"
+        sets = [f"{entry.number} since {entry.since}" for entry in past if entry.stage2 == key]
+        if past and key == past[0].stage2:
+            sets[0] += " (champion)"
+        elif past and key in past[0].withdrawn:
+            sets.insert(0, "withdrawn")
+        parent = manifest["inputs"].get("champion", "stage 1")
+        run = judgement.run if judgement else ""
+        table.add_row(key, str(manifest["created"])[:19], parent, escape(run), word, "; ".join(sets))
+    _console().print(table)
+
+
+def show_garbage(found: list[Garbage], dry_run: bool) -> None:
+    """What garbage collection deleted, or would, by kind."""
+    table = Table(title="would delete" if dry_run else "deleted", title_justify="left")
+    for heading in ("what", "items", "MB", "such as"):
+        table.add_column(heading, overflow="fold", justify="right" if heading in ("items", "MB") else "left")
+    for kind in dict.fromkeys(item.kind for item in found):
+        items = [item for item in found if item.kind == kind]
+        table.add_row(kind, str(len(items)), f"{sum(item.size for item in items) / 1e6:.1f}", escape(items[0].name))
+    console = _console()
+    console.print(table if found else "nothing to delete")
+
+
+def show_findings(findings: list[Finding]) -> None:
+    """What the doctor found, and what to do about it."""
+    colors = {"ok": "green", "warning": "yellow", "problem": "red"}
+    console = _console()
+    for finding in findings:
+        mark = f"[{colors[finding.level]}]{finding.level:8}[/]"
+        console.print(f"{mark} {escape(finding.what)}: {escape(finding.found)}", soft_wrap=True)
+        if finding.way_out:
+            console.print(f"         → {escape(finding.way_out)}", soft_wrap=True)
+    worst = [sum(finding.level == level for finding in findings) for level in ("problem", "warning")]
+    console.print(f"{len(findings)} checks, {worst[0]} problems, {worst[1]} warnings")
 
 
 def show_results(config: PipelineConfig) -> None:

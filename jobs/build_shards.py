@@ -12,58 +12,29 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 from session import job_parser, run_job, spark_session
-from shard_stages import Round, compact, rounds, shard_sizes
+from shard_stages import Round, compact, rounds
 
-from htcl import storage
 from htcl.artifacts import ArtifactStore
-from htcl.config import PipelineConfig, fingerprint
+from htcl.config import PipelineConfig
 from htcl.duplicates import Grouping, group_duplicates
 from htcl.errors import HTCLError
-from htcl.ingest.catalog import read_catalog
 from htcl.ingest.rejects import check_reject_share
 from htcl.logs import get_logger, log
-from htcl.plan import Step, audio_root, plan
+from htcl.plan import Step, plan
 from htcl.schemas import REFUSED_AUDIO, SHARDS
 from htcl.shards.index import write_index
-from htcl.shards.work import (
-    Work,
-    find_work,
-    lasting,
-    limits_of,
-    refused_table,
-    tagged,
-)
-from htcl.tables import GrowingTable, replace_rejects
+from htcl.shards.state import SETTINGS, Index, read_index_table, work_of
+from htcl.shards.work import Work, lasting, refused_table
+from htcl.tables import replace_rejects
 
 LOGGER = get_logger("shards")
-SETTINGS = "settings"
-"""Property of a commit: what its log-mels hang on."""
-
-
-@dataclass(frozen=True)
-class Index:
-    """The index table: the memory of runs. Readers take the index of a published artifact.
-
-    Attributes:
-        table: the growing table.
-        base: its version; -1 before the first commit.
-        current: its rows, none where they were made by other settings.
-        settings: those of today.
-        outdated: whether its rows were made by other settings.
-    """
-
-    table: GrowingTable
-    base: int
-    current: pa.Table
-    settings: str
-    outdated: bool
 
 
 def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
@@ -82,26 +53,13 @@ def publish_shards(spark: SparkSession, config: PipelineConfig, step: Step) -> N
     """Do what `main` does, in a session."""
     store = ArtifactStore(config.workspace)
     with store.create(step.recipe) as draft:
-        index = _read_index(config, step)
-        catalog = read_catalog(store.fetch("catalog", step.recipe.inputs["catalog"]))
-        catalog = tagged(catalog, storage.list_files(audio_root(config), hidden=True), index.settings)
-        refused = refused_table(config.workspace).read()
-        work = find_work(catalog, index.current, refused, list(shard_sizes(config)), limits_of(config))
-        log(LOGGER, "catalog against index", tracks=len(catalog), kept=len(work.kept), refused=len(work.refused))
+        index = read_index_table(config, step)
+        work = work_of(config, step, index)
+        log(LOGGER, "catalog against index", kept=len(work.kept), refused=len(work.refused), todo=len(work.todo))
         draft.figures, version = _build(spark, config, index, work)
         draft.tables = {index.table.name: version}
         write_index(index.table.read(version), draft.path)
         log(LOGGER, "shards published", **draft.figures)
-
-
-def _read_index(config: PipelineConfig, step: Step) -> Index:
-    """The index table as it is."""
-    table = GrowingTable(config.workspace, "shards", SHARDS)
-    settings = fingerprint([step.recipe.step_version, step.recipe.section["audio"]])
-    base = table.version()
-    outdated = base >= 0 and table.properties(base).get(SETTINGS) != settings
-    rows = SHARDS.empty_table() if outdated or base < 0 else table.read(base).cast(SHARDS)
-    return Index(table, base, rows, settings, outdated)
 
 
 def _build(spark: SparkSession, config: PipelineConfig, index: Index, work: Work) -> tuple[dict[str, Any], int]:

@@ -57,7 +57,7 @@ class Todo:
         return self.days is not None and not (self.days or self.dateless or self.asked)
 
 
-def find_todo(spark: SparkSession, job: Job, files: dict[str, LogFile], days: Days | None) -> Todo:
+def find_todo(spark: SparkSession, job: Job, files: dict[str, LogFile], days: Days | None, exact: bool = False) -> Todo:
     """Hold the log against what was counted.
 
     Args:
@@ -65,6 +65,7 @@ def find_todo(spark: SparkSession, job: Job, files: dict[str, LogFile], days: Da
         job: for all days.
         files: of the log, by path.
         days: that are asked for; None: what is new or changed.
+        exact: count the days that are asked for and no more: those that look back to them are somebody else's.
 
     Raises:
         HTCLError: when the counts are of another user key, or days are asked for whose counts are of other settings.
@@ -90,7 +91,8 @@ def find_todo(spark: SparkSession, job: Job, files: dict[str, LogFile], days: Da
             gone = [index.pop(path) for path in index.keys() - files.keys()]
             days = days.union(days_to_forget(spark, job, list(files.values())), *(file.days or () for file in gone))
     # What looks back to a changed day changes with it.
-    days = frozenset(day + n for day in days for n in range(job.pairs.lookback_days + 1))
+    ahead = 0 if exact else job.pairs.lookback_days
+    days = frozenset(day + n for day in days for n in range(ahead + 1))
     return Todo(files, index, new, days, dateless, asked, said, base)
 
 

@@ -38,7 +38,7 @@ SHOWN_DAYS = 5
 """Days that a sentence names."""
 
 
-def bring_up_to_date(spark: SparkSession, config: PipelineConfig, days: Days | None) -> int:
+def bring_up_to_date(spark: SparkSession, config: PipelineConfig, days: Days | None, exact: bool = False) -> int:
     """Count some days of the log, or those whose files changed, and commit them.
 
     Days whose log is gone, wholly or in part, stay as they were counted, unless they are asked for.
@@ -47,6 +47,7 @@ def bring_up_to_date(spark: SparkSession, config: PipelineConfig, days: Days | N
         spark: the session.
         config: reads `interactions` and `pairs`.
         days: of the log that are counted again, whatever changed; None: what is new or changed.
+        exact: see `find_todo`.
 
     Returns:
         The version of the counts.
@@ -57,7 +58,7 @@ def bring_up_to_date(spark: SparkSession, config: PipelineConfig, days: Days | N
     """
     format_, files = log_files(config.interactions)
     job = counting_job(config, format_, None)
-    todo = find_todo(spark, job, files, days)
+    todo = find_todo(spark, job, files, days, exact)
     if todo.nothing:
         log(LOGGER, "counts are up to date", version=todo.base)
         return todo.base

@@ -2,8 +2,9 @@
 
 Without a range the days of files that are new or changed are counted, and a snapshot is published. With --start and
 --end the days of that range are counted again, with those that look back to them, in one commit; no snapshot is taken.
+--exact leaves out those that look back: another job of the same backfill counts them.
 
-    spark-submit jobs/mine_pairs.py --config CONFIG [--start DAY --end DAY | --as-of VERSION]
+    spark-submit jobs/mine_pairs.py --config CONFIG [--start DAY --end DAY [--exact] | --as-of VERSION]
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def main(config: PipelineConfig, arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     with spark_session(config, "mine_pairs") as spark:
         log(LOGGER, "session started", seconds=time.monotonic() - started)
-        version = as_of if as_of is not None else bring_up_to_date(spark, config, days)
+        version = as_of if as_of is not None else bring_up_to_date(spark, config, days, arguments.exact)
         if days is None:
             publish_snapshot(spark, config, step, version)
 
@@ -86,5 +87,6 @@ if __name__ == "__main__":
     parser = job_parser(__doc__ or "")
     parser.add_argument("--start", help="first day to count again, YYYY-MM-DD")
     parser.add_argument("--end", help="last day to count again, YYYY-MM-DD")
+    parser.add_argument("--exact", action="store_true", help="no day beyond the range, though some look back to it")
     parser.add_argument("--as-of", type=int, metavar="VERSION", help="snapshot of an earlier version of the counts")
     run_job(parser, main)

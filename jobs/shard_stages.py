@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 from session import stage_progress
 
-from htcl import storage
 from htcl.config import PipelineConfig
 from htcl.logs import get_logger
 from htcl.plan import audio_root
 from htcl.schemas import SHARDS
 from htcl.shards.blocks import HASHES, RESULTS, pack, unpack
 from htcl.shards.compaction import groups_to_copy, moved
+from htcl.shards.state import shard_folder, shard_sizes
 from htcl.shards.tasks import Decoding, copy_songs, decode_tracks, hash_files
 from htcl.shards.work import Work, decoded_rows, limits_of, refused_rows, reused_rows, task_groups
 
@@ -66,25 +66,22 @@ def reuse(spark: SparkSession, config: PipelineConfig, known: pa.Table, tracks: 
 
 def decode(spark: SparkSession, config: PipelineConfig, todo: pa.Table) -> pa.Table:
     """Rows of RESULTS for tracks that have to be decoded."""
-    job = Decoding(audio_root(config), _folder(config), config.audio, limits_of(config), _max_bytes(config))
+    job = Decoding(
+        audio_root(config), shard_folder(config.workspace), config.audio, limits_of(config), _max_bytes(config)
+    )
     groups = _groups(spark, config, todo)
     return unpack(_on_tasks(spark, "decode", groups, lambda group: decode_tracks(group, job)), RESULTS)
 
 
 def compact(spark: SparkSession, config: PipelineConfig, rows: pa.Table) -> tuple[pa.Table, int]:
     """Copy small leftovers together; the index, and how many shards were left behind."""
-    groups, folder = groups_to_copy(rows, shard_sizes(config), _max_bytes(config)), _folder(config)
+    groups, folder = (
+        groups_to_copy(rows, shard_sizes(config.workspace), _max_bytes(config)),
+        shard_folder(config.workspace),
+    )
     blocks = _on_tasks(spark, "compact", [pack(group) for group in groups], lambda group: copy_songs(group, folder))
     old = {shard for group in groups for shard in pc.unique(group["shard"]).to_pylist()}
     return moved(rows, groups, unpack(blocks, RESULTS)), len(old)
-
-
-def shard_sizes(config: PipelineConfig) -> dict[str, int]:
-    """Bytes of every shard that is there, by name."""
-    folder = _folder(config)
-    if not storage.exists(folder):
-        return {}
-    return {name: size for name, (size, _) in storage.list_files(folder).items()}
 
 
 def _on_tasks(spark: SparkSession, what: str, groups: list[bytes], run: Callable[[bytes], bytes]) -> list[bytes]:
@@ -103,10 +100,6 @@ def _groups(spark: SparkSession, config: PipelineConfig, tracks: pa.Table) -> li
     audio = config.audio
     song_bytes = 2 * audio.n_mels * audio.max_seconds * audio.sample_rate / audio.hop_length
     return task_groups(tracks, spark.sparkContext.defaultParallelism, max(1, int(_max_bytes(config) / song_bytes)))
-
-
-def _folder(config: PipelineConfig) -> str:
-    return storage.join(config.workspace, "shards")
 
 
 def _max_bytes(config: PipelineConfig) -> int:

@@ -1,5 +1,5 @@
+import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from htcl import cli
+from htcl import cli, flow_process
 from htcl.config_file import load_config
 from htcl.demo import project
 from htcl.demo.project import prepare_demo
 from htcl.errors import HTCLError
+from htcl.flow_process import DONE_PREFIX, FAILED_PREFIX, run_flow
 
 TEXT = "name: NAME\nworkspace: work\ncatalog: {path: catalog.jsonl}\ninteractions: {path: log}\n"
 
@@ -59,21 +60,21 @@ def test_a_named_configuration_that_is_missing_is_not_passed_over(folder, monkey
 
 
 def test_the_checkout_is_htcl_home_then_the_working_directory_then_the_codes(folder, monkeypatch):
-    monkeypatch.setattr(cli, "__file__", str(checkout(folder / "code") / "htcl" / "cli.py"))
-    assert cli._checkout() == folder / "code"
+    monkeypatch.setattr(flow_process, "__file__", str(checkout(folder / "code") / "htcl" / "cli.py"))
+    assert flow_process._checkout() == folder / "code"
     checkout(folder)
-    assert cli._checkout() == folder
+    assert flow_process._checkout() == folder
     monkeypatch.setenv("HTCL_HOME", str(checkout(folder / "home")))
-    assert cli._checkout() == folder / "home"
+    assert flow_process._checkout() == folder / "home"
     monkeypatch.setenv("HTCL_HOME", str(folder / "nowhere"))
     with pytest.raises(HTCLError, match=r"HTCL_HOME names .*nowhere, which holds no flows"):
-        cli._checkout()
+        flow_process._checkout()
 
 
 def test_without_a_checkout_the_sentence_says_what_to_do(folder, monkeypatch):
-    monkeypatch.setattr(cli, "__file__", str(folder / "site-packages" / "htcl" / "cli.py"))
+    monkeypatch.setattr(flow_process, "__file__", str(folder / "site-packages" / "htcl" / "cli.py"))
     with pytest.raises(HTCLError, match="run in a checkout of htcl, or set HTCL_HOME"):
-        cli._checkout()
+        flow_process._checkout()
 
 
 @pytest.mark.parametrize(
@@ -103,18 +104,18 @@ def test_what_a_person_can_mend_is_one_sentence_and_exit_code_1(folder, monkeypa
     assert words in written.err
 
 
-@pytest.mark.parametrize("prefix", [cli.DONE_PREFIX, cli.FAILED_PREFIX])
+@pytest.mark.parametrize("prefix", [DONE_PREFIX, FAILED_PREFIX])
 def test_what_came_of_a_flow_is_heard_whatever_prefect_prints_behind_it(folder, monkeypatch, prefix):
-    monkeypatch.setattr(cli.signal, "signal", lambda sign, handler: None)
+    monkeypatch.setattr(flow_process.signal, "signal", lambda sign, handler: None)
     write(folder / "htcl.yaml", "test")
     flow = checkout(folder) / "flows" / "full_pipeline.py"
-    code = int(prefix == cli.FAILED_PREFIX)
-    flow.write_text(f"import sys\nprint('{prefix}[1, 2]')\nprint('noise\\n' * 200)\nsys.exit({code})\n")
+    code, done = int(prefix == FAILED_PREFIX), {"outcome": "it went well", "keys": {}}
+    flow.write_text(f"import sys\nprint('{prefix}{json.dumps(done)}')\nprint('noise\\n' * 200)\nsys.exit({code})\n")
     if code:
-        with pytest.raises(HTCLError, match=re.escape("[1, 2]")):
-            cli._run_flow("flows.full_pipeline", folder / "htcl.yaml", [])
+        with pytest.raises(HTCLError, match="it went well"):
+            run_flow("flows.full_pipeline", folder / "htcl.yaml", [])
     else:
-        assert cli._run_flow("flows.full_pipeline", folder / "htcl.yaml", []) == [1, 2]
+        assert run_flow("flows.full_pipeline", folder / "htcl.yaml", []).outcome == "it went well"
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
