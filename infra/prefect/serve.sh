@@ -34,12 +34,6 @@ for _ in $(seq 120); do
     kill -0 "$server" 2>/dev/null || { echo "the Prefect server ended; is port $PREFECT_SERVER_API_PORT taken?" >&2; exit 1; }
     sleep 0.5
 done
-# One run at a time: the three deployments write one workspace.
-prefect work-pool create --type process --overwrite htcl
-prefect work-pool set-concurrency-limit htcl 1
-prefect --no-prompt deploy --all
-echo "In another terminal:  export PREFECT_API_URL=$PREFECT_API_URL"
-echo "                      prefect deployment run htcl/full-pipeline"
-start prefect --no-prompt worker start --pool htcl
+start infra/prefect/worker.sh
 worker=$!
 wait -n "$server" "$worker"
