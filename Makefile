@@ -12,9 +12,10 @@ $(STAMP): pyproject.toml constraints.txt infra/setup.sh
 	bash infra/setup.sh
 	@touch $@
 
-setup-hosts: ## what the tests on two hosts need beside root: sshd and ip (apt)
-	command -v ip >/dev/null && test -x /usr/sbin/sshd || \
-		{ apt-get update -q && apt-get install -y -q --no-install-recommends openssh-server iproute2; }
+HOST_TOOLS := openssh-server iproute2 postgresql shellcheck faketime
+setup-hosts: ## what some tests need of the machine beside root: sshd, ip, PostgreSQL, shellcheck, libfaketime (apt)
+	dpkg -s $(HOST_TOOLS) >/dev/null 2>&1 || \
+		{ apt-get update -q && apt-get install -y -q --no-install-recommends $(HOST_TOOLS); }
 
 demo: $(STAMP) ## generate a small world and run the whole pipeline on it
 	htcl demo
@@ -62,10 +63,13 @@ serve: $(STAMP) ## start a Prefect server and a worker with the three deployment
 	htcl demo --no-run
 	bash infra/prefect/serve.sh
 
+chaos: $(STAMP) ## inject faults into a running pipeline and prove that nothing changes (INJECTIONS=40 SEED=1; needs root)
+	python -m tests.chaos --injections $(or $(INJECTIONS),40) --seed $(or $(SEED),1)
+
 constraints: $(STAMP) ## write the installed versions into constraints.txt
 	pip freeze --exclude-editable | grep -vi '^gt[-_]all' | sed 's/+cpu//' > constraints.txt
 
 clean: ## delete the environment, caches and workspace
 	rm -rf .venv workspace .pytest_cache .mypy_cache .ruff_cache .hypothesis htcl.egg-info
 
-.PHONY: help setup setup-hosts demo test test-fast lint format evidence ablation golden bench-train bench-data concert serve constraints clean
+.PHONY: help setup setup-hosts demo test test-fast lint format evidence ablation golden bench-train bench-data concert serve chaos constraints clean

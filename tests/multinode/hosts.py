@@ -69,20 +69,26 @@ class TwoHosts:
 
     def start(self, script: str, *arguments: str) -> subprocess.Popen[str]:
         """Run a Python script on node0, in a session of its own."""
-        inside = ["unshare", "--uts", "sh", "-c", 'hostname node0; exec "$@"', "sh", sys.executable, "-c", script]
         return subprocess.Popen(
-            ["ip", "netns", "exec", self.names[0], *inside, *arguments],
-            env={
-                **os.environ,
-                "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
-                "GLOO_SOCKET_IFNAME": "eth0",
-                "OMP_NUM_THREADS": "1",
-            },
+            [*self.inside, sys.executable, "-c", script, *arguments],
+            env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """What stands before a command that runs on node0."""
+        renamed = ("unshare", "--uts", "sh", "-c", 'hostname node0; exec "$@"', "sh")
+        return ("ip", "netns", "exec", self.names[0], *renamed)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process on node0 needs to reach node1."""
+        path = f"{self.folder}/bin:{os.environ['PATH']}"
+        return {"PATH": path, "GLOO_SOCKET_IFNAME": "eth0", "OMP_NUM_THREADS": "1"}
 
     def pids(self, word: str, host: int | None = None) -> list[int]:
         """Processes of a host, or of both, whose command line has a word."""

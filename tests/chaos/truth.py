@@ -1,0 +1,98 @@
+"""What a finished workspace holds, as hashes that depend on neither the order of rows nor the bytes of files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from safetensors.numpy import load_file
+
+from htcl.artifacts import ArtifactStore
+from htcl.champion import require_champion
+from htcl.evaluation.results import PER_QUERY_FILE
+from htcl.pairs.quality import quality_table
+from htcl.pairs.store import pair_table
+from htcl.schemas import REJECTS
+from htcl.search.index import INDEX_FILE, SongIndex, read_embeddings
+from htcl.shards.index import read_index
+from htcl.shards.reader import ShardReader
+from htcl.shards.state import index_table, shard_folder
+from htcl.tables import GrowingTable
+
+Truth = dict[str, str]
+"""Hash by what it is of; the number of rows stands before it where there are rows."""
+
+
+def read_truth(workspace: str) -> Truth:
+    """Everything that the published set stands on.
+
+    Raises:
+        HTCLError: naming what is damaged.
+    """
+    store, champion = ArtifactStore(workspace), require_champion(workspace)
+    keys = champion.keys
+    pairs = store.manifest("evaluation", keys["evaluation"])["inputs"]["pairs"]
+    stage1 = store.manifest("stage2", keys["stage2"])["inputs"]["stage1"]
+    embeddings = store.manifest("embeddings", keys["embeddings"])
+    _, _, embedded = read_embeddings(workspace, keys["stage2"], embeddings["tables"]["embeddings"])
+    index = SongIndex(store.fetch("index", keys["index"]))
+    vectors = faiss.read_index(str(store.fetch("index", keys["index"]) / INDEX_FILE)).ntotal
+    return {
+        "catalog": rows_hash(_parquet(store.fetch("catalog", keys["catalog"]))),
+        "log-mels": _mels_hash(store, keys["shards"]),
+        "songs": rows_hash(index_table(workspace).read(columns=["track_id", "content_hash", "frames", "split"])),
+        "rejects": rows_hash(GrowingTable(workspace, "rejects", REJECTS, partition_by="source").read()),
+        "log quality": rows_hash(quality_table(workspace).read()),
+        "pair counts": rows_hash(pair_table(workspace).read()),
+        "pairs": rows_hash(_parquet(store.fetch("pairs", pairs) / "pairs")),
+        "stage 1": parameters_hash(store.fetch("stage1", stage1)),
+        "stage 2": parameters_hash(store.fetch("stage2", keys["stage2"])),
+        "figures": rows_hash(pq.read_table(store.fetch("evaluation", keys["evaluation"]) / PER_QUERY_FILE)),
+        "embeddings": rows_hash(embedded.drop_columns(["model_id"])),
+        "index": _hash([*(f"{track} {_bytes(index.vector(track))}" for track in index.tracks), f"{vectors} vectors"]),
+    }
+
+
+def rows_hash(table: pa.Table) -> str:
+    """Of all rows, each as often as it is there, whatever their order."""
+    names = sorted(table.column_names)
+    rows = zip(*(table[name].to_pylist() for name in names), strict=True)
+    return _hash(map(repr, rows))
+
+
+def parameters_hash(folder: Path) -> str:
+    """Of a model's parameters in float32."""
+    tensors = load_file(folder / "model.safetensors")
+    return _hash(f"{name} {value.shape} {_bytes(value)}" for name, value in tensors.items())
+
+
+def _mels_hash(store: ArtifactStore, key: str) -> str:
+    """Of the songs of the index and the log-mels that it points to, which are read."""
+    index = read_index(store.fetch("shards", key))
+    reader = ShardReader(shard_folder(store.workspace), index)
+    mels = reader.read(np.arange(len(index)))
+    songs = index.select(["track_id", "split_group", "split"]).to_pylist()
+    return _hash(f"{song} {_bytes(mel)}" for song, mel in zip(songs, mels, strict=True))
+
+
+def _parquet(folder: Path) -> pa.Table:
+    return ds.dataset(sorted(map(str, folder.rglob("*.parquet")))).to_table()
+
+
+def _bytes(values: np.ndarray | None) -> str:
+    if values is None:
+        return "none"
+    kind = np.float32 if values.dtype.kind == "f" else values.dtype
+    return hashlib.sha256(np.ascontiguousarray(values, kind).tobytes()).hexdigest()
+
+
+def _hash(rows: Iterable[str]) -> str:
+    found = sorted(rows)
+    whole = hashlib.sha256("\n".join(found).encode()).hexdigest()
+    return f"{len(found)} {whole[:16]}"
