@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,21 +15,25 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from htcl.cli import _flow_environment
 from htcl.config_file import load_config
 from htcl.demo.project import CONFIG_FILE, prepare_demo
+from htcl.flow_process import flow_environment
 
 from .harness import BIN, ROOT, SONGS, TINY, Htcl, Run
+from .serving import serving
 
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    home = tmp_path_factory.mktemp("prefect")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Of what runs here, with a Prefect server: without one, each `htcl run` starts its own for many seconds."""
+    folder = tmp_path_factory.mktemp("prefect")
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
-    return {**os.environ, **quiet, "PATH": path, "PREFECT_HOME": str(home), "HTCL_HOME": str(ROOT)}
+    own = {**os.environ, **quiet, "PATH": path, "PREFECT_HOME": str(folder / "home"), "HTCL_HOME": str(ROOT)}
+    with serving(own, folder / "log") as served:
+        yield {**own, "PREFECT_API_URL": served.env["PREFECT_API_URL"]}
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +88,9 @@ def demo_run(tiny_config: Path, made_once: MadeOnce, htcl: Htcl, environment: di
     """A run that is killed without warning when stage 1 starts, and a second one that finishes."""
 
     def make(folder: Path) -> None:
-        own = {**environment, "PREFECT_HOME": str(folder / "prefect")}  # what it holds is of these two runs alone
+        # As a user without a server has it, and what this home holds is of these two runs alone.
+        own = {name: value for name, value in environment.items() if name != "PREFECT_API_URL"}
+        own["PREFECT_HOME"] = str(folder / "prefect")
         (folder / "killed").write_text(killed_at_stage1(tiny_config, own))
         second = htcl("run", tiny_config, env=own)
         assert second.returncode == 0, second.stdout[-4000:] + second.stderr[-2000:]
@@ -98,8 +104,8 @@ def demo_run(tiny_config: Path, made_once: MadeOnce, htcl: Htcl, environment: di
 def killed_at_stage1(config: Path, environment: dict[str, str]) -> str:
     """Run the pipeline, kill it when stage 1 starts; gives what it printed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.full_pipeline", str(config)],
-        env={**_flow_environment(), **environment},
+        [sys.executable, "-m", "flows.full_pipeline", f"config={config}"],
+        env={**flow_environment(), **environment},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -28,6 +28,8 @@ TINY = {
     "gate": {"min_effective_rank": 1.0, "max_mean_cosine": 1.0},  # so little training leaves a narrow space
     "report": {"text_queries": ["slow sad waltz on a harp"], "previews": 4},
 }
+ONE_RANK = {"training": {"processes": 1}}
+"""For runs in which nothing depends on there being two: each costs seconds to start."""
 
 Floats = npt.NDArray[np.float64]
 Htcl = Callable[..., subprocess.CompletedProcess[str]]

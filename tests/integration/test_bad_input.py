@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from htcl.champion import require_champion
+
 from .harness import Htcl, Run
 
 
@@ -78,15 +80,15 @@ def test_one_class_of_unreadable_audio_names_the_reason(htcl: Htcl, project: Pat
 
 
 def test_a_refused_run_leaves_what_is_published_as_it_was(htcl: Htcl, own_run: Run) -> None:
-    pointer = Path(own_run.config.workspace) / "published" / "champion.json"
-    before, log = pointer.read_bytes(), yaml.safe_load(own_run.path.read_text())["interactions"]["path"]
+    before = require_champion(own_run.config.workspace)
+    log = yaml.safe_load(own_run.path.read_text())["interactions"]["path"]
     change(own_run.path, interactions={"path": "/nowhere/logs"})
     expect_refusal(htcl, own_run.path, "/nowhere/logs", "does not exist", "check the path")
     change(own_run.path, interactions={"path": log}, pairs={"min_users": 40})
     expect_refusal(htcl, own_run.path, "with 40 users", "lower pairs.min_users")
     change(own_run.path, interactions={"positive": {"purchase": {}}})
     expect_refusal(htcl, own_run.path, "none of", "is a positive response", "interactions.positive (purchase)")
-    assert pointer.read_bytes() == before
+    assert require_champion(own_run.config.workspace) == before
     assert "T000003" not in htcl("similar", "T000003", "--config", own_run.path).stderr
 
 

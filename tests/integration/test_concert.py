@@ -14,9 +14,9 @@ from htcl.plan import plan
 from htcl.schemas import REJECTS
 from htcl.tables import GrowingTable
 
-from .harness import CONCERT, ROOT, TINY, Htcl
+from .harness import CONCERT, ONE_RANK, ROOT, TINY, Htcl
 
-FIRST_YEAR, TRACKS = 1980, 120
+FIRST_YEAR, TRACKS = 1980, 48
 
 pytestmark = pytest.mark.skipif(not CONCERT.exists(), reason=f"no concert data in {CONCERT}")
 
@@ -41,7 +41,7 @@ def slice_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["catalog"] = {"path": "catalog.jsonl", "audio_root": str(CONCERT)}
     values["interactions"]["path"] = "log"
     values["audio"] = {"max_reject_share": 0.2}
-    values |= TINY | {"stage2": {"epochs": 1, "global_batch_size": 4}}
+    values |= TINY | ONE_RANK | {"stage2": {"epochs": 1, "global_batch_size": 4}}
     path = root / "concert.yaml"
     path.write_text(yaml.safe_dump(values))
     return path

@@ -13,7 +13,7 @@ import pytest
 from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig
 from htcl.plan import plan
-from htcl.training.card import METRICS_FILE
+from htcl.training import METRICS_FILE
 from htcl.training.launch import run_stage
 from tests.integration.harness import Run
 

@@ -33,13 +33,13 @@ def test_a_killed_run_leaves_whole_artifacts_and_the_next_goes_on_from_there(dem
     assert "stage1: runs" in demo_run.killed
     for name in ("catalog", "pairs", "shards"):
         assert f"{name}: skipped, nothing changed" in demo_run.finished
-    for name in ("stage1", "stage2", "embeddings", "index", "evaluation", "report"):
+    for name in ("stage1", "stage2", "gate_set", "evaluation", "embeddings", "index", "report"):
         assert f"{name}: runs, because" in demo_run.finished
 
 
 def test_every_artifact_holds_what_its_manifest_lists(demo_run: Run) -> None:
     folders = list((Path(demo_run.config.workspace) / "artifacts").glob("*/*"))
-    assert len([folder for folder in folders if not folder.name.startswith(".")]) == 9
+    assert len([folder for folder in folders if not folder.name.startswith(".")]) == 10
     for folder in folders:
         if folder.name.startswith("."):
             continue  # what a killed run left aside is not visible to readers
@@ -50,8 +50,9 @@ def test_every_artifact_holds_what_its_manifest_lists(demo_run: Run) -> None:
 def test_a_second_run_skips_every_step_and_says_so(demo_run: Run, htcl: Htcl) -> None:
     again = htcl("run", demo_run.path)
     assert again.returncode == 0, again.stderr[-2000:] + again.stdout[-3000:]
-    assert again.stdout.count("skipped, nothing changed") == 9
+    assert again.stdout.count("skipped, nothing changed") == 10
     assert ": runs, because" not in again.stdout
+    assert f"nothing new: readers see {require_champion(demo_run.config.workspace).stage2}" in again.stdout
 
 
 def test_a_run_ends_with_the_result_table_and_the_path_of_a_report(demo_run: Run) -> None:
@@ -65,10 +66,10 @@ def test_a_run_ends_with_the_result_table_and_the_path_of_a_report(demo_run: Run
 
 def test_status_names_what_would_run_and_why(demo_run: Run, htcl: Htcl) -> None:
     there = htcl("status", demo_run.path)
-    assert there.stdout.count("published") >= 9
+    assert there.stdout.count("published") >= 10
     changed = htcl("status", demo_run.path, "--set", "stage2.epochs=7")
     assert "stage2.epochs: 1 -> 7" in changed.stdout
-    assert changed.stdout.count("would run") == 5
+    assert changed.stdout.count("would run") == 6
 
 
 def test_results_print_every_figure_with_its_interval(demo_run: Run, htcl: Htcl) -> None:

@@ -109,7 +109,7 @@ def test_listings_hold_the_files_of_one_folder_with_a_tag_of_their_content(root:
 def test_of_creators_at_once_exactly_one_succeeds(root: str) -> None:
     uri = storage.join(root, "object")
     with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(lambda n: storage.create_object(uri, str(n).encode()), range(8)))
+        won = list(pool.map(lambda n: storage.create_bytes(uri, str(n).encode()), range(8)))
     assert won.count(True) == 1
     assert storage.read_bytes(uri) == str(won.index(True)).encode()
 
@@ -191,7 +191,8 @@ def test_rejects_and_champion_switch(root: str) -> None:
     assert read_champion(root) is None
     keys = dict.fromkeys(("catalog", "shards", "stage2", "embeddings", "index", "evaluation"), "1")
     for index in ("1", "2"):
-        assert switch_champion(root, {**keys, "index": index}) == read_champion(root)
+        base = read_champion(root)
+        assert switch_champion(root, {**keys, "index": index}, "a test", base) == read_champion(root)
     champion = read_champion(root)
     assert champion is not None and champion.index == "2"
 

@@ -26,10 +26,10 @@ from htcl.training.loop import work_folder
 from htcl.users import KEY_VARIABLE, load_user_key
 from tests.s3 import SECRET, object_storage
 
-from .harness import BIN, ROOT, SONGS, Run
+from .harness import BIN, ONE_RANK, ROOT, SONGS, Run
 
 BUCKET = "music"
-STEPS = ("catalog", "shards", "pairs", "stage1", "stage2", "embeddings", "index", "evaluation", "report")
+STEPS = ("catalog", "shards", "pairs", "stage1", "stage2", "gate_set", "evaluation", "embeddings", "index", "report")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def remote(demo_run: Run, environment: dict[str, str], tmp_path_factory: pytest.
     key = load_user_key(demo_run.config.workspace).decode()  # user sketches hold hashes by it
     values = {
         **yaml.safe_load(demo_run.path.read_text()),
+        **ONE_RANK,
         "workspace": f"{root}/workspace",
         "catalog": {"path": f"{root}/world/catalog.jsonl", "audio_root": f"{root}/world/"},
         "interactions": {"path": f"{root}/world/interactions"},

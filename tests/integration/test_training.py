@@ -24,17 +24,16 @@ from htcl.logs import parse_line
 from htcl.plan import plan
 from htcl.shards.index import read_index
 from htcl.storage import join
-from htcl.training import loop
+from htcl.training import METRICS_FILE, loop
 from htcl.training.agent import EXIT_INTERRUPTED
 from htcl.training.batches import Loader, Songs
-from htcl.training.card import METRICS_FILE
 from htcl.training.launch import run_stage
 from htcl.training.loop import work_folder
 from htcl.training.samples import stage1_samples
 from htcl.training.schedule import Schedule
 from htcl.training.stages import new_stage1
 from htcl.training.step import SongEncoder, batch_loss
-from tests.integration.harness import BIN
+from tests.integration.harness import BIN, ROOT
 from tests.unit.test_processes import await_end
 from tests.unit.training.conftest import make_project
 
@@ -260,20 +259,48 @@ def start_rank(path, rank, port, environment):
     )
 
 
+def start_pod(path, port, environment):
+    """The ranks of a pod of Kubernetes, by the script that its container runs."""
+    place = {
+        "NODES": "1",
+        "RANKS_PER_NODE": "2",
+        "JOB_COMPLETION_INDEX": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = ["bash", str(ROOT / "infra" / "k8s" / "train.sh"), str(path), "stage1"]
+    return subprocess.Popen(
+        command, env={**environment, **place}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
 def test_ranks_that_a_scheduler_placed_need_no_launcher(whole, project, environment):
     """Ended by SIGTERM they ask to be started again; then they go on, and what is done is not done again."""
     config, step = project("placed", TRAINING, STAGE1)
     path = save_config(config, Path(config.workspace) / "config.yaml")
-    codes = []
-    for port in (29611, 29612, 29613):
-        ranks = [start_rank(path, rank, port, environment) for rank in (0, 1)]
-        for line in ranks[0].stdout:
-            if port == 29611 and "global_step=10 " in line:
-                ranks[1].terminate()
-        codes.append([rank.wait(120) for rank in ranks])
-    assert codes == [[EXIT_INTERRUPTED] * 2, [0, 0], [0, 0]]
+    ranks = [start_rank(path, rank, 29611, environment) for rank in (0, 1)]
+    end_at(ranks[0].stdout, 10, ranks[1])
+    assert [rank.wait(120) for rank in ranks] == [EXIT_INTERRUPTED] * 2
+    pod = start_pod(path, 29612, environment)
+    printed = end_at(pod.stdout, 20, pod)
+    assert pod.wait(120) == EXIT_INTERRUPTED, printed[-6000:]
+    for port in (29613, 29614):  # the second finds everything done
+        pod = start_pod(path, port, environment)
+        printed, _ = pod.communicate(timeout=300)
+        assert pod.returncode == 0, printed[-3000:]
     weights, expected = trained(config, step)[0], trained(*whole)[0]
     assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
+
+
+def end_at(lines, step, process):
+    """Read all lines, and give them; SIGTERM when one tells that a step is done."""
+    printed = []
+    for line in lines:
+        printed.append(line)
+        if f"global_step={step} " in line:
+            process.terminate()
+    return "".join(printed)
 
 
 @pytest.fixture
