@@ -62,11 +62,10 @@ class ProgressArtifact:
             return
         what, percent, words = found
         if what != self._what:
-            self._what, self._last = what, time.monotonic()
+            self._what, self._last, self._id = what, time.monotonic(), None
             self._id = create_progress_artifact(percent, description=words)  # type: ignore[assignment]
-        elif percent >= 100 or time.monotonic() - self._last >= UPDATE_SECONDS:
+        elif self._id and (percent >= 100 or time.monotonic() - self._last >= UPDATE_SECONDS):
             self._last = time.monotonic()
-            assert self._id is not None
             update_progress_artifact(self._id, percent, description=words)
 
 

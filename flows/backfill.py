@@ -12,6 +12,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.logging import get_run_logger
 from prefect.states import Completed, State
 
+from flows.artifacts import shown
 from flows.graph import make, wait_for
 from flows.run import Run, working
 from flows.settings import Settings
@@ -74,8 +75,13 @@ def _pairs(run: Run, start: dt.date, end: dt.date, dry_run: bool) -> str:
 def _list_days(config: PipelineConfig, chunks: list[Chunk]) -> tuple[list[dict[str, Any]], int]:
     found, unknown = days_to_count(config, chunks)
     days = [asdict(day) for day in found]
-    create_table_artifact(days, key=COUNTED, description="Days that the backfill rewrites, as they were before it")
+    _show_days(days)
     return days, unknown
+
+
+@shown
+def _show_days(days: list[dict[str, Any]]) -> None:
+    create_table_artifact(days, key=COUNTED, description="Days that the backfill rewrites, as they were before it")
 
 
 def _count(run: Run, chunks: list[Chunk]) -> list[str]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from htcl import storage
 from htcl.artifacts import ArtifactStore
-from htcl.errors import HTCLError, OvertakenError
+from htcl.errors import HTCLError, OvertakenError, PassingError
 from htcl.logs import get_logger, log_warning
 from htcl.numbered import numbered_files, numbered_uri
 
@@ -85,7 +85,7 @@ def past_champions(workspace: str) -> list[Champion]:
         try:
             found.append(_read(workspace, number))
         except HTCLError as error:
-            if not place:
+            if not place or isinstance(error, PassingError):
                 raise
             log_warning(get_logger("champion"), str(error))
     return found
@@ -128,7 +128,10 @@ def rollback_champion(workspace: str) -> Champion:
     if now.stage2 != before.stage2:
         withdrawn.add(now.stage2)
     why = f"rolled back from set {now.number} to set {before.number}"
-    return _append(workspace, before.keys, why, now, sorted(withdrawn), before.origin)
+    champion = _append(workspace, before.keys, why, now, sorted(withdrawn), before.origin)
+    if not _is_whole(store, champion):
+        raise HTCLError(f"garbage collection has just taken set {before.number}; roll back again")
+    return champion
 
 
 def ancestors(store: ArtifactStore, model_id: str) -> list[str]:
@@ -163,7 +166,7 @@ def _append(
     )
     uri, written = _uri(workspace, number), json.dumps(asdict(champion), indent=1).encode()
     # It may be ours that is there: where storage's answer was lost, it was sent again.
-    if not storage.create_bytes(uri, written) and storage.read_bytes(uri) != written:
+    if not storage.create_bytes(uri, written) and replace(_read(workspace, number), since=since) != champion:
         raise OvertakenError(
             f"somebody switched the champion of {workspace} meanwhile; run again to compare with the new one"
         )

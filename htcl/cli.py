@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -188,13 +186,14 @@ def promote(
 
 @app.command()
 def rollback(config: ConfigOption = None) -> None:
-    """Go back to the set that readers saw before, at once; again to go further. Its model is published by no run."""
+    """Go back to the set before that is still there, at once; again to go further. No run publishes today's model."""
     from htcl.champion import rollback_champion
+    from htcl.lease import await_end_of
     from htcl.registry import follow_champion
 
     loaded = _default_config(config)
-    with _without_gc(loaded.workspace):
-        champion = rollback_champion(loaded.workspace)
+    await_end_of(loaded.workspace, GC)  # it may be deleting the very set that is gone back to
+    champion = rollback_champion(loaded.workspace)
     follow_champion(loaded, champion)
     typer.echo(f"readers see model {champion.stage2} with index {champion.index} ({champion.why})")
     if champion.withdrawn:
@@ -205,7 +204,8 @@ def rollback(config: ConfigOption = None) -> None:
 def gc(
     config: ConfigArgument,
     keep: Annotated[
-        int, typer.Option(min=1, help="published sets, and newest artifacts of each kind, that stay with their origins")
+        int,
+        typer.Option(min=1, help="published models, and newest artifacts of each kind, that stay with their origin"),
     ] = 3,
     grace_hours: Annotated[float, typer.Option(min=0, help="what is younger stays")] = 24,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False,
@@ -280,19 +280,6 @@ def _run(path: Path, overrides: list[str]) -> None:
     started = time.monotonic()
     done = run_flow("flows.full_pipeline", path, overrides)
     show_outcome(config, done.keys, done.outcome, time.monotonic() - started)
-
-
-@contextlib.contextmanager
-def _without_gc(workspace: str) -> Iterator[None]:
-    """Wait for garbage collection, which may be deleting the very set that is gone back to; not for a run at work."""
-    from htcl.lease import lease_holder, workspace_lease
-
-    holder = lease_holder(workspace)
-    if holder is None or holder.what != GC:
-        yield
-        return
-    with workspace_lease(workspace, "rollback", here=True, on_loss=lambda: os._exit(1)):
-        yield
 
 
 def _default_config(path: Path | None) -> PipelineConfig:

@@ -7,7 +7,6 @@ weights go. What is younger than a grace is left alone: somebody may just be wri
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,6 @@ from htcl import storage
 from htcl.artifacts import ArtifactStore, cache_folder, cached_name
 from htcl.champion import past_champions
 from htcl.embeddings.work import embeddings_table
-from htcl.errors import HTCLError
 from htcl.logs import get_logger, log
 from htcl.pairs.log_index import FILES, index_folder
 from htcl.pairs.quality import quality_table
@@ -191,13 +189,14 @@ def _drafts(store: ArtifactStore, before: float) -> Iterator[Garbage]:
 
 
 def _training(store: ArtifactStore, before: float) -> Iterator[Garbage]:
-    """Checkpoints of runs that were given up: another run of the stage was at work later, or its model is there."""
+    """Checkpoints of runs that were given up: another run of the stage was at work later."""
     root = storage.join(store.workspace, "training")
     ages = {name: storage.size_and_age(storage.join(root, name))[1] for name in storage.list_folder(root)}
-    for name in ages:
-        stage, _, key = name.partition("-")
-        newest = max((other for other in ages if other.startswith(f"{stage}-")), key=ages.__getitem__)
-        if name != newest or store.published(stage, key):
+    for name, age in ages.items():
+        stage = name.partition("-")[0]
+        later = [other for other, its in ages.items() if other.partition("-")[0] == stage and its > age]
+        trained = [model for model in store.manifests(stage) if _created(model) > age] if stage in KINDS else []
+        if later or trained:
             yield from _if_old("checkpoints", name, storage.join(root, name), before)
 
 
@@ -221,10 +220,8 @@ def _log_indexes(workspace: str, reach: Reach, before: float) -> Iterator[Garbag
     if not table.exists():
         return
     versions = {*reach.versions.get(table.name, ()), table.version()}
-    needed = set()
-    for version in versions:
-        with contextlib.suppress(HTCLError, FileNotFoundError):  # of a log that something else has shortened
-            needed.add(f"{table.properties(version).get(FILES)}.parquet")
+    there = [version for version in versions if table.has_version(version)]
+    needed = {f"{table.properties(version).get(FILES)}.parquet" for version in there}
     folder = index_folder(workspace)
     for name in storage.list_folder(folder):
         if name not in needed:

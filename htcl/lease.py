@@ -89,14 +89,23 @@ def workspace_lease(workspace: str, what: str, here: bool, on_loss: Callable[[],
         ended.set()
         keeper.join(STALE_SECONDS)  # storage that does not answer may hold it up
         watcher.join()
-        with contextlib.suppress(HTCLError, OSError):  # out of reach: it stands still from now on
-            storage.write_bytes(_uri(workspace, number), _encode(replace(own, beats=-1)))
+        if not keeper.is_alive():
+            with contextlib.suppress(HTCLError, OSError):  # out of reach: it stands still from now on
+                storage.write_bytes(_uri(workspace, number), _encode(replace(own, beats=-1)))
 
 
 def lease_holder(workspace: str) -> Lease | None:
     """Who holds the lease, alive or not; None where it is free."""
     _, holder = _newest(workspace)
     return None if holder.released else holder
+
+
+def await_end_of(workspace: str, what: str) -> None:
+    """Wait as long as somebody who does `what`, and is alive, holds the lease."""
+    while True:
+        number, holder = _newest(workspace)
+        if holder.released or holder.what != what or _is_dead(workspace, number, holder):
+            return
 
 
 def _take(workspace: str, own: Lease) -> int:
@@ -111,7 +120,8 @@ def _take(workspace: str, own: Lease) -> int:
             if not _is_dead(workspace, number, holder):
                 continue
             log_warning(_LOGGER, "the run that worked on this workspace is dead; goes on", **_about(holder))
-        if storage.create_bytes(_uri(workspace, number + 1), _encode(own)):
+        # It may be ours that is there: where storage's answer was lost, it was sent again.
+        if storage.create_bytes(_uri(workspace, number + 1), _encode(own)) or _newest(workspace) == (number + 1, own):
             for old in _numbers(workspace):
                 if old <= number:
                     storage.remove_file(_uri(workspace, old))
@@ -162,14 +172,14 @@ def _keep(workspace: str, number: int, own: Lease, ended: threading.Event, kept:
     """Give signs of life, and see whether somebody has taken over."""
     beats = 0
     while not ended.wait(BEAT_SECONDS):
-        beats += 1
+        beats, began = beats + 1, time.monotonic()
         try:
             newest = _numbers(workspace)[-1]
             if newest != number:
                 kept.lose("another run has taken over this workspace; this one ends")
                 return
             storage.write_bytes(_uri(workspace, number), _encode(replace(own, beats=beats)))
-            kept.last = time.monotonic()
+            kept.last = began  # others count from when it was written, not from when its answer came
         except (HTCLError, OSError, IndexError) as error:
             kept.trouble = str(error)
 

@@ -19,7 +19,7 @@ from htcl.errors import HTCLError
 from htcl.evaluation.drift import Drift, measure_drift
 from htcl.evaluation.gate import GateDecision, decide, defects
 from htcl.evaluation.gate_set import read_gate_songs
-from htcl.evaluation.results import PER_QUERY_FILE
+from htcl.evaluation.results import LOST, PER_QUERY_FILE
 from htcl.logs import get_logger, log, log_warning
 from htcl.registry import follow_champion
 from htcl.search.index import Float32, indexed_tracks, read_embeddings
@@ -87,6 +87,8 @@ def obstacle(workspace: str, model: str, champion: Champion | None) -> str | Non
     if model in champion.withdrawn:
         return f"{model} was rolled back from; `htcl promote {model}` publishes it again"
     for parent in ancestors(store, model):
+        if parent == champion.stage2:
+            break  # somebody promoted it, whatever it comes from
         if parent in champion.withdrawn:
             return f"{model} comes from {parent}, which was rolled back from; `htcl promote {model}` publishes it"
     return None
@@ -107,8 +109,9 @@ def judge(config: PipelineConfig, keys: Keys, against: str | None, run: str) -> 
     before = _per_query(store, against) if against else None
     sound = not defects(songs.vectors, config.gate)
     drift = _drift(_gate_songs(store, against), songs) if against and sound else None
+    lost = store.manifest("evaluation", keys["evaluation"])["figures"].get(LOST, 0)
     decision = decide(
-        _per_query(store, keys["evaluation"]), before, songs.vectors, config.gate, config.evaluation, drift
+        _per_query(store, keys["evaluation"]), before, songs.vectors, config.gate, config.evaluation, drift, lost
     )
     champion = _judged_model(store, against) if against else None
     judgement = _written_down(keys, champion, run, decision, drift)

@@ -174,8 +174,9 @@ def create_bytes(uri: str, data: bytes) -> bool:
     if is_local(uri):
         return _create_file(Path(path), data)
     try:
-        fs.pipe_file(path, data, mode="create")
-    except OSError:  # each storage has its own way to say that another was faster
+        with reached(uri):
+            fs.pipe_file(path, data, mode="create")
+    except HTCLError:  # each storage has its own way to say that another was faster
         if not exists(uri):
             raise
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -211,7 +212,7 @@ class GrowingTable:
         if not self.exists():
             return {}
         newest = self.version()
-        kept = sorted({version for version in versions if version <= newest and self._is_there(version)} | {newest})
+        kept = sorted({version for version in versions if version <= newest and self.has_version(version)} | {newest})
         sizes = {path: size for path, (size, _) in storage.list_files(self.uri, hidden=True).items()}
         found = self._open().vacuum(
             math.ceil(grace_hours),
@@ -225,12 +226,14 @@ class GrowingTable:
         # It also names files that a vacuum before has deleted.
         return {path: sizes[path] for path in map(unquote, found) if path in sizes}
 
-    def _is_there(self, version: int) -> bool:
-        try:
-            self._open(version)
-        except HTCLError:
-            return False
-        return True
+    def has_version(self, version: int) -> bool:
+        """Whether the log still says what a version holds: it has its entry, and all before it back to a checkpoint."""
+        names = storage.list_folder(storage.join(self.uri, "_delta_log"))
+        entries = {int(name[:20]) for name in names if re.fullmatch(r"\d{20}\.json", name)}
+        starts = [int(name[:20]) for name in names if re.match(r"\d{20}\.checkpoint", name)] + [-1]
+        return version in entries and any(
+            start <= version and entries.issuperset(range(start + 1, version)) for start in starts
+        )
 
     def _open(self, version: int | None = None) -> deltalake.DeltaTable:
         try:

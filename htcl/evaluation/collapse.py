@@ -37,6 +37,14 @@ def rows_without_direction(embeddings: npt.ArrayLike) -> int:
     return int(np.count_nonzero(~np.isfinite(unit_rows(embeddings)).all(axis=1)))
 
 
+def directed(embeddings: npt.NDArray[np.float32], seed: int) -> tuple[npt.NDArray[np.float32], int]:
+    """Embeddings float [n, d], with random rows for those without a direction, and how many these are."""
+    lost = ~np.isfinite(unit_rows(embeddings)).all(axis=1)
+    found = embeddings.copy()
+    found[lost] = np.random.default_rng(seed).normal(size=(int(lost.sum()), embeddings.shape[1]))
+    return found, int(lost.sum())
+
+
 def _directions(embeddings: npt.ArrayLike) -> Scores:
     bad = rows_without_direction(embeddings)
     if bad:

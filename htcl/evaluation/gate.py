@@ -58,16 +58,20 @@ def decide(
     limits: GateConfig,
     evaluation: EvaluationConfig,
     drift: Drift | None = None,
+    without_direction: int = 0,
 ) -> GateDecision:
     """Promote a sound candidate that is nowhere worse than the champion beyond the noise, and not too far from it.
 
     ``candidate``, ``champion``: per-query tables (PER_QUERY_SCHEMA), one system each; no champion is the
     first model. ``embeddings``: float [n, d], the candidate's songs or a sample. A guard fails when the
     paired interval of candidate - champion lies wholly below ``-limits.tolerance``; ``evaluation`` says how it
-    is drawn. ``drift``: from the champion, where it was measured. Raises ValueError for a table with more than
+    is drawn. ``drift``: from the champion, where it was measured. ``without_direction``: embeddings of songs and
+    texts that the evaluation could rank by chance only. Raises ValueError for a table with more than
     one system.
     """
     against = _broken(candidate) + defects(embeddings, limits)
+    if without_direction and not against:
+        against = [f"{without_direction} embeddings of the candidate's songs and texts are zero, NaN or infinite."]
     if champion is None:
         return GateDecision(
             not against, against or ["This is the first model: there is no champion to compare with."], []

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 from htcl.evaluation.bootstrap import Statistic, interval
 from htcl.evaluation.metrics import FloatArray
 
+LOST = "without_direction"
+"""Figure of an evaluation: embeddings of stage 2, of songs and texts, that are zero, NaN or infinite."""
 PER_QUERY_FILE = "per_query.parquet"
 RESULTS_FILE = "results.parquet"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from htcl.config import PipelineConfig
 from htcl.embeddings.embedder import SongEmbedder
 from htcl.errors import HTCLError
 from htcl.evaluation.bootstrap import paired_difference
+from htcl.evaluation.collapse import directed
 from htcl.evaluation.gate_set import read_gate_songs
 from htcl.evaluation.pairs import held_out_queries
 from htcl.evaluation.recommendation import evaluate_song_to_song
 from htcl.evaluation.results import (
+    LOST,
     PER_QUERY_FILE,
     RESULTS_FILE,
     Split,
@@ -57,12 +60,14 @@ class Songs:
         splits: side of each [n].
         audio: model -> unit audio embeddings [n, d].
         texts: metadata text of each [n].
+        lost: model -> songs whose embedding has no direction; they have a random one in `audio`.
     """
 
     tracks: list[str]
     splits: npt.NDArray[np.str_]
     audio: dict[str, Float32]
     texts: list[str]
+    lost: dict[str, int]
 
 
 def evaluate(config: PipelineConfig, step: Step) -> None:
@@ -80,8 +85,8 @@ def evaluate(config: PipelineConfig, step: Step) -> None:
         }
         songs = _songs(config, store, gate_set, models["stage2"].processor.text_fields)
         pairs = store.fetch("pairs", step.recipe.inputs["pairs"])
-        tables = [_retrieval(models, songs, config), _recommendation(config, songs, pairs)]
-        per_query = pa.concat_tables(tables)
+        retrieval, texts_lost = _retrieval(models, songs, config)
+        per_query = pa.concat_tables([retrieval, _recommendation(config, songs, pairs)])
         if not len(per_query):
             raise HTCLError("evaluation: no song is held out; raise split.test_share")
         section = config.evaluation
@@ -91,6 +96,7 @@ def evaluate(config: PipelineConfig, step: Step) -> None:
         comparisons = compare(per_query, "stage2", "stage1", config)
         (draft.path / COMPARISONS_FILE).write_text(json.dumps(comparisons, indent=1))
         draft.figures = {"songs": len(songs.tracks), "test_songs": int((songs.splits == "test").sum())}
+        draft.figures[LOST] = songs.lost["stage2"] + texts_lost
     log(get_logger("evaluation"), "evaluation published", **draft.figures)
 
 
@@ -127,8 +133,7 @@ def _songs(config: PipelineConfig, store: ArtifactStore, gate_set: dict[str, Any
     audio = {}
     for name, (ids, vectors, _) in found.items():
         place = {track: row for row, track in enumerate(ids)}
-        # NaN ranks nowhere: it counts as no direction, and the gate, which looks at the table, refuses the model.
-        audio[name] = np.nan_to_num(vectors[[place[track] for track in tracks]], posinf=0, neginf=0)
+        audio[name] = vectors[[place[track] for track in tracks]]
     rows = rows_of(index, pa.array(tracks))
     splits = np.asarray(index["split"].take(pa.array(rows))).astype(str)
     groups = index["split_group"].take(pa.array(rows))
@@ -140,7 +145,10 @@ def _songs(config: PipelineConfig, store: ArtifactStore, gate_set: dict[str, Any
     catalog = read_catalog(store.fetch("catalog", inputs["catalog"]))
     described = catalog.take(pa.array(rows_of(catalog.select(["track_id"]), pa.array(tracks)))).to_pylist()
     texts = [metadata_text(row, text_fields) for row in described]
-    return Songs(tracks, np.where(moved, "train", splits), audio, texts)
+    ranked = {name: directed(vectors, config.evaluation.seed) for name, vectors in audio.items()}
+    directions = {name: vectors for name, (vectors, _) in ranked.items()}
+    lost = {name: number for name, (_, number) in ranked.items()}
+    return Songs(tracks, np.where(moved, "train", splits), directions, texts, lost)
 
 
 def _trained_on(store: ArtifactStore, model_id: str, index: pa.Table) -> pa.ChunkedArray:
@@ -181,8 +189,13 @@ def _on_two_sides(index: pa.Table) -> set[str]:
     )
 
 
-def _retrieval(models: dict[str, SongEmbedder], songs: Songs, config: PipelineConfig) -> pa.Table:
-    """Text to audio and back among the test songs, and apart among the validation songs."""
+def _retrieval(models: dict[str, SongEmbedder], songs: Songs, config: PipelineConfig) -> tuple[pa.Table, int]:
+    """Text to audio and back among the test songs, and apart among the validation songs.
+
+    Returns:
+        Per-query figures, and how many texts stage 2 gives no direction; they rank by chance.
+    """
+    texts_lost = Counter[str]()
     tables = [per_query_table("random", "text_to_audio", "test", [], {})]
     sides: list[Split] = ["test", "validation"]
     for side in sides:
@@ -194,10 +207,11 @@ def _retrieval(models: dict[str, SongEmbedder], songs: Songs, config: PipelineCo
         tasks: list[Task] = ["text_to_audio", "audio_to_text"]
         tables += [per_query_table("random", task, side, tracks, chance) for task in tasks]
         for name, embedder in models.items():
-            queries = np.nan_to_num(embedder.embed_texts(texts), posinf=0, neginf=0)
+            queries, lost = directed(embedder.embed_texts(texts), config.evaluation.seed)
+            texts_lost[name] += lost
             found = evaluate_retrieval(name, songs.audio[name][held_out], queries)
             tables += [per_query_table(name, task, side, tracks, metrics) for task, metrics in found.items()]
-    return pa.concat_tables(tables)
+    return pa.concat_tables(tables), texts_lost["stage2"]
 
 
 def _recommendation(config: PipelineConfig, songs: Songs, pairs: Path) -> pa.Table:

@@ -8,9 +8,10 @@ cd "$(dirname "$0")/../.."
 : "${PREFECT_API_URL:?set it to the API of a Prefect server, such as http://127.0.0.1:4200/api}"
 
 # One run at a time: the three deployments write one workspace.
-template=(${HTCL_JOB_TEMPLATE:+--base-job-template "$HTCL_JOB_TEMPLATE"})
-prefect --no-prompt work-pool create --type process --overwrite "${template[@]}" htcl
-prefect --no-prompt work-pool set-concurrency-limit htcl 1
+# What others have set of the pool stays.
+prefect --no-prompt work-pool inspect htcl >/dev/null 2>&1 || prefect --no-prompt work-pool create --type process htcl
+prefect --no-prompt work-pool update --concurrency-limit 1 \
+    ${HTCL_JOB_TEMPLATE:+--base-job-template "$HTCL_JOB_TEMPLATE"} htcl
 if [ -z "${HTCL_DEPLOY_CONFIG:-}" ]; then
     prefect --no-prompt deploy --all
 else

@@ -70,7 +70,8 @@ class World:
         path = folder / self.config.name
         path.write_text(yaml.safe_dump({**values, "workspace": workspace}))
         target = folder / workspace
-        shutil.copytree(self.config.parent / "workspace", target, dirs_exist_ok=True)
+        others = shutil.ignore_patterns("lease", ".*")  # which runs at work on it may be taking away
+        shutil.copytree(self.config.parent / "workspace", target, dirs_exist_ok=True, ignore=others)
         for step in STEPS[STEPS.index(since) :]:
             shutil.rmtree(target / "artifacts" / step, ignore_errors=True)
             for table in TABLES.get(step, []):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 
 from .harness import ROOT
 
+CTRL_C = "\x03"
 DEADLINE_SECONDS = 300
 
 
@@ -47,4 +50,22 @@ class Terminal:
     def await_end(self) -> None:
         """Wait until the command has ended."""
         self.process.wait(DEADLINE_SECONDS)
+
+    def close(self) -> None:
+        """Close the terminal, which ends what still runs in it."""
         os.close(self._ours)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def terminal(command: list[str], env: dict[str, str]) -> Iterator[Terminal]:
+    """Run a command in a terminal, which is closed at the end of the block."""
+    found = Terminal(command, env)
+    try:
+        yield found
+    finally:
+        found.close()

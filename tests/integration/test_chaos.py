@@ -36,3 +36,4 @@ def test_faults_change_nothing(demo_run: Run, environment: dict[str, str], tmp_p
         outcomes = inject_all(world, INJECTED, tmp_path, own, served, seed=7)
     assert [outcome.line for outcome in outcomes if not outcome.sound] == []
     assert {outcome.fault for outcome in outcomes} == set(INJECTED) <= set(FAULTS)
+    assert sum(outcome.result == "came too late" for outcome in outcomes) < len(INJECTED) / 2

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +25,7 @@ from htcl.schemas import PAIR_COUNTS
 from .harness import ONE_RANK, TINY, Htcl
 from .postgresql import PASSWORD, dump, postgresql, programs
 from .serving import Serving, free_port, serving
-from .terminal import Terminal
+from .terminal import CTRL_C, terminal
 
 SONGS = 48
 DEPLOYMENTS = ("full-pipeline", "nightly-finetune", "backfill")
@@ -143,16 +145,22 @@ def test_one_command_in_a_terminal_serves_the_deployments_of_a_configuration_unt
         "PREFECT_SERVER_API_PORT": str(port),
         "HTCL_DEPLOY_CONFIG": str(config_path),
     }
-    terminal = Terminal(["bash", "infra/prefect/serve.sh"], own)
-    served = Serving({**own, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}, tmp_path / "log", terminal, [])  # type: ignore[arg-type]
-    terminal.await_words("started!")  # the worker, behind the deployments
-    found = served.get("/deployments/filter", {})
-    assert {item["name"]: item["parameters"]["config"] for item in found} == dict.fromkeys(
-        DEPLOYMENTS, str(config_path)
-    )
-    nightly = next(item for item in found if item["name"] == "nightly-finetune")
-    assert [schedule["schedule"]["cron"] for schedule in nightly["schedules"]] == ["0 3 * * *"]
-    terminal.type("\x03")
-    terminal.await_end()
+    with terminal(["bash", "infra/prefect/serve.sh"], own) as serve:
+        serve.await_words("started!")  # the worker, behind the deployments
+        found = ask(port, "deployments/filter")
+        assert {item["name"] for item in found} == set(DEPLOYMENTS)
+        assert {item["parameters"]["config"] for item in found} == {str(config_path)}
+        nightly = next(item for item in found if item["name"] == "nightly-finetune")
+        assert [schedule["schedule"]["cron"] for schedule in nightly["schedules"]] == ["0 3 * * *"]
+        serve.type(CTRL_C)
+        serve.await_end()
     with pytest.raises(OSError):
-        served.get("/health")
+        ask(port, "deployments/filter")
+
+
+def ask(port: int, path: str) -> list[dict[str, Any]]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/{path}", data=b"{}", headers={"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return list(json.load(answer))

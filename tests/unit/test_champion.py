@@ -14,7 +14,7 @@ from htcl.champion import (
     rollback_champion,
     switch_champion,
 )
-from htcl.errors import HTCLError, OvertakenError
+from htcl.errors import HTCLError, OvertakenError, PassingError
 
 
 def keys(name):
@@ -118,6 +118,20 @@ def test_a_damaged_older_entry_hides_itself_only(workspace, tmp_path, caplog):
     assert [entry.keys for entry in past_champions(workspace)] == [keys("c"), keys("a")]
     assert "00000002.json is damaged" in caplog.text
     assert rollback_champion(workspace).keys == keys("a")
+
+
+def test_an_entry_that_cannot_be_reached_is_not_taken_for_a_damaged_one(workspace, monkeypatch):
+    publish(workspace, "a", "b")
+    read = storage.read_bytes
+
+    def fail(uri):
+        if uri.endswith("00000001.json"):
+            raise PassingError("no answer")
+        return read(uri)
+
+    monkeypatch.setattr(storage, "read_bytes", fail)
+    with pytest.raises(PassingError):
+        past_champions(workspace)
 
 
 def test_an_answer_that_was_lost_is_no_switch_of_somebody_else(workspace, monkeypatch):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from htcl import lease
-from htcl.lease import RUN_VARIABLE, lease_holder, workspace_lease
+from htcl.lease import RUN_VARIABLE, await_end_of, lease_holder, workspace_lease
 
 HOLD = """
 import subprocess, sys, time
@@ -145,6 +145,31 @@ def test_a_dead_holder_on_another_host_is_taken_over_once_its_lease_stands_still
     path.write_text(json.dumps({**json.loads(path.read_text()), "host": "elsewhere boot namespace"}))
     with hold(tmp_path, "next"):
         assert lease_holder(str(tmp_path)).what == "next"
+
+
+def test_an_answer_that_was_lost_costs_no_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "STALE_SECONDS", 600.0)
+    create = lease.storage.create_bytes
+
+    def sent_twice(uri, data):
+        create(uri, data)
+        return create(uri, data)
+
+    monkeypatch.setattr(lease.storage, "create_bytes", sent_twice)
+    with hold(tmp_path, "nightly"):
+        assert lease_holder(str(tmp_path)).what == "nightly"
+
+
+def test_the_end_of_garbage_collection_is_waited_for_and_of_nothing_else(tmp_path):
+    with hold(tmp_path, "nightly"):
+        await_end_of(str(tmp_path), "gc")
+    waiting = threading.Thread(target=await_end_of, args=(str(tmp_path), "gc"))
+    with hold(tmp_path, "gc"):
+        waiting.start()
+        waiting.join(1.0)
+        assert waiting.is_alive()
+    waiting.join(10)
+    assert not waiting.is_alive()
 
 
 def test_a_holder_that_was_taken_over_is_told(tmp_path):

@@ -9,7 +9,7 @@ from htcl.config import PipelineConfig
 from htcl.errors import HTCLError, OvertakenError
 from htcl.evaluation.gate import GUARDS
 from htcl.evaluation.gate_set import write_gate_songs
-from htcl.evaluation.results import PER_QUERY_FILE, per_query_table
+from htcl.evaluation.results import LOST, PER_QUERY_FILE, per_query_table
 from htcl.publish import Switch, find_model, judge, judgements, obstacle, publish_set, read_judgement
 from htcl.schemas import SHARDS, embeddings_schema
 from htcl.search.index import TRACKS_FILE
@@ -46,11 +46,11 @@ class Candidate:
         evaluation = self.publish("evaluation", {"gate_set": gate_set}, lambda f: self.answer(f, quality))
         self.keys = {**origin, "gate_set": gate_set, "embeddings": embeddings, "index": index, "evaluation": evaluation}
 
-    def publish(self, kind, inputs, fill=lambda _: None, tables=None):
+    def publish(self, kind, inputs, fill=lambda _: None, tables=None, figures=None):
         recipe = Recipe(kind, 1, {}, inputs)
         with self.store.create(recipe) as draft:
             fill(draft.path)
-            draft.tables = tables or {}
+            draft.tables, draft.figures = tables or {}, figures or {}
         return recipe.key
 
     def embed(self, config, collapsed, scale):
@@ -210,6 +210,33 @@ def test_a_model_that_was_rolled_back_from_is_no_candidate_until_it_is_promoted(
     assert f"htcl promote {second.model}" in obstacle(config.workspace, second.model, champion)
     assert publish_set(config, second.keys, champion, "promoted by hand").switched
     assert obstacle(config.workspace, second.model, read_champion(config.workspace)) is None
+
+
+def test_what_comes_from_a_model_that_was_promoted_is_a_candidate_whatever_that_came_from(config):
+    published(config, "first")
+    second = Candidate(config, "second")
+    third = Candidate(config, "third", parent=second.model)
+    for candidate in (second, third):
+        assert publish_set(config, candidate.keys, read_champion(config.workspace), "").switched
+    for _ in range(2):
+        champion = rollback_champion(config.workspace)
+    assert set(champion.withdrawn) == {second.model, third.model}
+    assert publish_set(config, third.keys, champion, "promoted by hand").switched
+    tonight = Candidate(config, "tonight", parent=third.model)
+    assert obstacle(config.workspace, tonight.model, read_champion(config.workspace)) is None
+
+
+def test_a_model_that_has_lost_texts_is_refused(config):
+    lost = Candidate(config, "lost")
+    lost.keys["evaluation"] = lost.publish(
+        "evaluation",
+        {"gate_set": lost.keys["gate_set"], "again": "1"},
+        lambda folder: lost.answer(folder, 0.5),
+        figures={LOST: 3},
+    )
+    judgement = against(config, lost)
+    assert not judgement.promote
+    assert judgement.reasons == ["3 embeddings of the candidate's songs and texts are zero, NaN or infinite."]
 
 
 def test_the_gate_was_not_asked_about_an_unknown_model(config):

@@ -14,7 +14,7 @@ from htcl.embeddings.embedder import SongEmbedder
 from htcl.errors import HTCLError
 from htcl.evaluation import text_alone as text_alone_module
 from htcl.evaluation.gate_set import write_gate_songs
-from htcl.evaluation.results import PER_QUERY_FILE, RESULTS_FILE, from_table
+from htcl.evaluation.results import LOST, PER_QUERY_FILE, RESULTS_FILE, from_table
 from htcl.evaluation.run import COMPARISONS_FILE, evaluate
 from htcl.ingest.catalog import CATALOG_FILE, CHECKED_CATALOG
 from htcl.plan import Step
@@ -58,7 +58,7 @@ class World:
             draft.tables = dict(tables)
         return recipe.key
 
-    def evaluate(self, index=(), pairs=(), sides=SIDES, trained_sides=None, trained_names=()):
+    def evaluate(self, index=(), pairs=(), sides=SIDES, trained_sides=None, trained_names=(), stage2=TEXTS):
         """Evaluate; `index` replaces values of some tracks' rows in the shard index, `trained_sides` is the split
         that the model was trained with, `trained_names` are the ids that some tracks had then."""
         rows = [
@@ -91,7 +91,7 @@ class World:
         inputs["stage2"] = self.publish("stage2", lambda _: None, trained)
         # Stage 1 knows nothing; stage 2 puts a song where its text is. One song is not in the gate set.
         self.embed(inputs["stage1"], unit_vectors(7))
-        version = self.embed(inputs["stage2"], TEXTS)
+        version = self.embed(inputs["stage2"], stage2)
         judged = pa.array(sorted(set(TRACKS) - {TRACKS[3]}))
         gate_set = self.publish(
             "gate_set", lambda folder: write_gate_songs(judged, folder), inputs, {"embeddings": version}
@@ -141,6 +141,23 @@ PAIRS = [
 ]
 
 
+@pytest.mark.parametrize("lost", ["songs", "texts"])
+def test_embeddings_without_a_direction_rank_by_chance_and_are_counted(world, monkeypatch, lost):
+    """The gate refuses such a model: the evaluation has to come that far."""
+    broken = TEXTS.copy()
+    broken[[12, 15]] = np.nan
+    if lost == "texts":
+        embedder = types.SimpleNamespace(
+            embed_texts=lambda texts: broken[[TRACKS.index(text) for text in texts]],
+            processor=types.SimpleNamespace(text_fields=["title"]),
+        )
+        monkeypatch.setattr(SongEmbedder, "load", lambda *_: embedder)
+    folder = world.evaluate(pairs=PAIRS, stage2=broken if lost == "songs" else TEXTS)
+    (manifest,) = world.store.manifests("evaluation")
+    assert manifest["figures"][LOST] == 2
+    assert np.isfinite(pq.read_table(folder / PER_QUERY_FILE)["value"]).all()
+
+
 def test_every_system_answers_the_same_queries(world):
     folder = world.evaluate(pairs=PAIRS)
     results = {(r.system, r.task, r.split, r.metric): r for r in from_table(pq.read_table(folder / RESULTS_FILE))}
@@ -171,7 +188,7 @@ def test_songs_beside_the_gate_set_are_no_candidates(world):
     queries = pq.read_table(folder / PER_QUERY_FILE)["query"].to_pylist()
     assert TRACKS[12] in queries and TRACKS[3] not in queries
     manifest = world.store.manifests("evaluation")[0]
-    assert manifest["figures"] == {"songs": 19, "test_songs": 10}
+    assert manifest["figures"] == {"songs": 19, "test_songs": 10, LOST: 0}
 
 
 def test_a_group_on_two_sides_is_an_error(world):
@@ -184,7 +201,7 @@ def test_a_group_on_two_sides_is_an_error(world):
 def test_a_group_on_one_side_is_none(world):
     shared = {TRACKS[0]: {"split_group": "work"}, TRACKS[5]: {"split_group": "work"}}
     world.evaluate(index=shared, pairs=PAIRS)
-    assert world.store.manifests("evaluation")[0]["figures"] == {"songs": 19, "test_songs": 10}
+    assert world.store.manifests("evaluation")[0]["figures"] == {"songs": 19, "test_songs": 10, LOST: 0}
 
 
 def test_test_songs_whose_audio_was_trained_on_leave_the_evaluation(world):
