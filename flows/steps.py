@@ -104,7 +104,7 @@ def submit_job(run: Run, job: str, arguments: list[str]) -> None:
     config = run.config
     path = save_config(config, run_folder(fingerprint(config)) / "config.yaml")
     command = [str(Path(sys.executable).parent / "spark-submit"), "--master", config.spark.master]
-    command += ["--driver-memory", config.spark.driver_memory]
+    command += ["--driver-memory", config.spark.driver_memory, "--conf", "spark.log.level=WARN"]
     for key, value in config.spark.conf.items():
         command += ["--conf", f"{key}={value}"]
     command += [str(ROOT / "jobs" / job), "--config", str(path), "--inputs", json.dumps(run.inputs), *arguments]

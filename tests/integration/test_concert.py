@@ -40,7 +40,7 @@ def slice_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["workspace"] = "workspace"
     values["catalog"] = {"path": "catalog.jsonl", "audio_root": str(CONCERT)}
     values["interactions"]["path"] = "log"
-    values["audio"] = {"max_reject_share": 0.2}
+    values["audio"] = {"max_reject_share": 0.4}
     values |= TINY | ONE_RANK | {"stage2": {"epochs": 1, "global_batch_size": 4}}
     path = root / "concert.yaml"
     path.write_text(yaml.safe_dump(values))
