@@ -16,7 +16,7 @@ from htcl.tables import GrowingTable
 
 from .harness import CONCERT, ONE_RANK, ROOT, TINY, Htcl
 
-FIRST_YEAR, TRACKS = 1980, 48
+FIRST_YEAR, TRACKS = 1980, 120
 
 pytestmark = pytest.mark.skipif(not CONCERT.exists(), reason=f"no concert data in {CONCERT}")
 
@@ -40,7 +40,7 @@ def slice_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["workspace"] = "workspace"
     values["catalog"] = {"path": "catalog.jsonl", "audio_root": str(CONCERT)}
     values["interactions"]["path"] = "log"
-    values["audio"] = {"max_reject_share": 0.4}
+    values["audio"] = {"max_reject_share": 0.2}
     values |= TINY | ONE_RANK | {"stage2": {"epochs": 1, "global_batch_size": 4}}
     path = root / "concert.yaml"
     path.write_text(yaml.safe_dump(values))
