@@ -16,7 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from htcl import artifacts, storage
 from htcl.artifacts import MANIFEST, ArtifactStore, Recipe
-from htcl.errors import HTCLError
+from htcl.errors import HTCLError, PassingError
 from htcl.parts import write_part
 
 RECIPE = Recipe("model", 1, {"size": 3}, {"data": "abc"})
@@ -154,7 +154,7 @@ def test_the_manifest_is_written_last_and_without_it_nothing_stays(remote, monke
 
     with monkeypatch.context() as patch:
         publishing(patch, remote, fail)
-        with pytest.raises(OSError, match="connection lost"):
+        with pytest.raises(PassingError, match="connection lost"):
             make(remote)
     assert seen == ["weights"]
     assert files(remote) == [] and not remote.published("model", RECIPE.key)
