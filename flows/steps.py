@@ -132,7 +132,7 @@ def log_line(step: str) -> Callable[[str], None]:
 
 
 def retried(config: PipelineConfig, work: Task[..., Any]) -> Task[..., Any]:
-    """A task with the retries, back-off and time limit of the configuration."""
+    """A task with the retries and back-off of the configuration."""
     steps = config.steps
     return work.with_options(
         retries=steps.retries,

@@ -19,18 +19,17 @@ from typing import Any
 import pyarrow.compute as pc
 
 from htcl import storage
-from htcl.artifacts import ArtifactStore, cache_folder, cached_name
+from htcl.artifacts import MANIFEST, ArtifactStore, cache_folder, cached_name
 from htcl.champion import past_champions
 from htcl.embeddings.work import embeddings_table
 from htcl.logs import get_logger, log
 from htcl.pairs.log_index import FILES, index_folder
 from htcl.pairs.quality import quality_table
 from htcl.pairs.store import pair_table
-from htcl.schemas import REJECTS
 from htcl.shards.index import read_index
 from htcl.shards.state import index_table, shard_folder
 from htcl.shards.work import refused_table
-from htcl.tables import GrowingTable
+from htcl.tables import rejects_table
 
 KINDS = (
     "catalog", "shards", "pairs", "stage1", "stage2", "gate_set", "evaluation", "embeddings", "index", "report",
@@ -184,7 +183,7 @@ def _drafts(store: ArtifactStore, before: float) -> Iterator[Garbage]:
             elif not storage.is_local(uri):
                 counts = store.manifest(kind, name)["folder"]
                 for attempt in storage.list_folder(uri):
-                    if attempt not in (counts, "manifest.json"):
+                    if attempt not in (counts, MANIFEST):
                         yield from _if_old("draft", f"{kind}/{name}/{attempt}", storage.join(uri, attempt), before)
 
 
@@ -240,7 +239,7 @@ def _cached(store: ArtifactStore, reach: Reach, before: float) -> Iterator[Garba
 
 def _vacuum(workspace: str, reach: Reach, grace_hours: float, dry_run: bool) -> Iterator[Garbage]:
     tables = [pair_table(workspace), quality_table(workspace), index_table(workspace), embeddings_table(workspace)]
-    tables += [refused_table(workspace), GrowingTable(workspace, "rejects", REJECTS, partition_by="source")]
+    tables += [refused_table(workspace), rejects_table(workspace)]
     for table in tables:
         versions = reach.versions.get(table.name, set())
         for path, size in table.collect(versions, grace_hours, dry_run).items():

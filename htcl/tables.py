@@ -306,12 +306,17 @@ def _said(properties: Properties) -> deltalake.CommitProperties:
     return deltalake.CommitProperties({"htcl": json.dumps(properties)}, max_commit_retries=0)
 
 
-def replace_rejects(workspace: str, source: str, rows: list[dict[str, Any]]) -> int:
-    """Replace the rejects of one source by `rows` (key, reason, detail, dt, n_rows)."""
+def rejects_table(workspace: str) -> GrowingTable:
+    """Rows and files that were refused, by source."""
     from htcl.schemas import REJECTS
 
-    table = GrowingTable(workspace, "rejects", REJECTS, partition_by="source")
-    columns = {name: [row.get(name) for row in rows] for name in REJECTS.names}
+    return GrowingTable(workspace, "rejects", REJECTS, partition_by="source")
+
+
+def replace_rejects(workspace: str, source: str, rows: list[dict[str, Any]]) -> int:
+    """Replace the rejects of one source by `rows` (key, reason, detail, dt, n_rows)."""
+    table = rejects_table(workspace)
+    columns = {name: [row.get(name) for row in rows] for name in table.schema.names}
     columns["source"] = [source] * len(rows)
     columns["n_rows"] = [row.get("n_rows", 1) for row in rows]
-    return table.replace_rows(pa.table(columns, schema=REJECTS), replace=[source])
+    return table.replace_rows(pa.table(columns, schema=table.schema), replace=[source])

@@ -30,8 +30,7 @@ from htcl.pairs.store import pair_table
 from htcl.pairs.tasks import Job
 from htcl.pairs.units import log_files
 from htcl.parts import Part, total_rows
-from htcl.schemas import REJECTS
-from htcl.tables import GrowingTable, Properties
+from htcl.tables import GrowingTable, Properties, rejects_table
 
 LOGGER = get_logger("pairs")
 SHOWN_DAYS = 5
@@ -152,7 +151,7 @@ def _commit_small(
     seen, funnel = (of_days(rows, stay, inside=False) for rows in (found.seen, found.funnel))
     late = late_rows(found.seen, stay, [n for n, path in enumerate(paths) if path in todo.new])
     rejects, quality = reject_rows(pa.concat_tables([seen, late]), paths), quality_rows(seen, funnel)
-    table = GrowingTable(config.workspace, "rejects", REJECTS, partition_by="source")
+    table = rejects_table(config.workspace)
     table.update_rows(lambda others: replaced(others, rejects, days, paths), [SOURCE])
     quality_table(config.workspace).update_rows(lambda others: replaced(others, quality, days))
 

@@ -19,8 +19,7 @@ from htcl.config import PipelineConfig
 from htcl.logs import get_logger, log
 from htcl.pairs.quality import quality_table
 from htcl.pairs.store import pair_table
-from htcl.schemas import REJECTS
-from htcl.tables import GrowingTable
+from htcl.tables import GrowingTable, rejects_table
 
 LOGGER = get_logger("forget")
 
@@ -45,7 +44,7 @@ def forget(spark: SparkSession, config: PipelineConfig) -> dict[str, int]:
     before = _files_by_day(counts)
     bring_up_to_date(spark, config, None)
     after = _files_by_day(counts)
-    rejects = GrowingTable(config.workspace, "rejects", REJECTS, partition_by="source")
+    rejects = rejects_table(config.workspace)
     return {
         "days_counted_again": sum(before[day] != files for day, files in after.items() if day in before),
         "days_dropped": len(before.keys() - after.keys()),

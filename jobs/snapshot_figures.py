@@ -19,8 +19,8 @@ from htcl.pairs import QUALITY_FOLDER
 from htcl.pairs.quality import SOURCE, gini, quality_table, unusual_days
 from htcl.pairs.window import Window
 from htcl.parts import write_part
-from htcl.schemas import LOG_QUALITY, QUALITY, REJECTS
-from htcl.tables import GrowingTable, replace_rejects
+from htcl.schemas import LOG_QUALITY, QUALITY
+from htcl.tables import rejects_table, replace_rejects
 
 Histogram = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Distinct values, ascending, and how often each occurs."""
@@ -75,7 +75,7 @@ def write_quality(draft: Draft, days: pa.Table, degrees: Histogram) -> None:
 
 def _undated(workspace: str) -> dict[str, int]:
     """Refused rows that have no day, by reason."""
-    table = GrowingTable(workspace, "rejects", REJECTS, partition_by="source")
+    table = rejects_table(workspace)
     rows = table.read(columns=["reason", "n_rows"], filter_=(pc.field("source") == SOURCE) & pc.field("dt").is_null())
     added = rows.group_by("reason").aggregate([("n_rows", "sum")]).to_pylist()
     return {row["reason"]: row["n_rows_sum"] for row in added}

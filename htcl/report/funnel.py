@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from htcl.report.data import FunnelRow, RejectRow
-from htcl.schemas import REJECTS
-from htcl.tables import GrowingTable
+from htcl.tables import rejects_table
 
 
 def funnel_rows(manifests: dict[str, dict[str, Any]]) -> list[FunnelRow]:
@@ -47,7 +46,7 @@ def _rejected(group: str, reasons: dict[str, int]) -> list[FunnelRow]:
 
 def reject_rows(workspace: str) -> list[RejectRow]:
     """Rejects by source and reason, each with an example."""
-    table = GrowingTable(workspace, "rejects", REJECTS, partition_by="source")
+    table = rejects_table(workspace)
     rows = table.read(columns=["source", "reason", "key", "detail", "n_rows"])
     kinds = rows.group_by(["source", "reason"], use_threads=False).aggregate(
         [("n_rows", "sum"), ("key", "first"), ("detail", "first")]

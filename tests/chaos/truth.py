@@ -18,12 +18,11 @@ from htcl.champion import require_champion
 from htcl.evaluation.results import PER_QUERY_FILE
 from htcl.pairs.quality import quality_table
 from htcl.pairs.store import pair_table
-from htcl.schemas import REJECTS
 from htcl.search.index import INDEX_FILE, SongIndex, read_embeddings
 from htcl.shards.index import read_index
 from htcl.shards.reader import ShardReader
 from htcl.shards.state import index_table, shard_folder
-from htcl.tables import GrowingTable
+from htcl.tables import rejects_table
 
 Truth = dict[str, str]
 """Hash by what it is of; the number of rows stands before it where there are rows."""
@@ -47,7 +46,7 @@ def read_truth(workspace: str) -> Truth:
         "catalog": rows_hash(_parquet(store.fetch("catalog", keys["catalog"]))),
         "log-mels": _mels_hash(store, keys["shards"]),
         "songs": rows_hash(index_table(workspace).read(columns=["track_id", "content_hash", "frames", "split"])),
-        "rejects": rows_hash(GrowingTable(workspace, "rejects", REJECTS, partition_by="source").read()),
+        "rejects": rows_hash(rejects_table(workspace).read()),
         "log quality": rows_hash(quality_table(workspace).read()),
         "pair counts": rows_hash(pair_table(workspace).read()),
         "pairs": rows_hash(_parquet(store.fetch("pairs", pairs) / "pairs")),
