@@ -67,6 +67,7 @@ def run_flow(module: str, path: Path, overrides: list[str], **parameters: str) -
         env=flow_environment(),
         cwd=_checkout(),
         grace_seconds=max(OUTER_GRACE_SECONDS, config.training.grace_seconds + 2 * STOP_SECONDS),
+        leader_first=True,  # it reports its end to the Prefect server that it may have started
     )
     if code:
         reason = said[-1].removeprefix(FAILED_PREFIX) if said else ""

@@ -40,6 +40,7 @@ def run_process(
     grace_seconds: float = GRACE_SECONDS,
     talk: Callable[[subprocess.Popen[str]], None] | None = None,
     timeout_seconds: float | None = None,
+    leader_first: bool = False,
 ) -> tuple[int, list[str]]:
     """Run a command in a session of its own and hand over its output line by line.
 
@@ -56,6 +57,8 @@ def run_process(
         grace_seconds: between SIGTERM and SIGKILL; a command that ends processes of its own needs more than they.
         talk: runs in a thread of its own and may write to the command's standard input; without it there is none.
         timeout_seconds: after which the command is ended.
+        leader_first: when it is to end, SIGTERM goes to the command alone, and to its group once it is gone: it has
+            started something there that it needs until then.
 
     Returns:
         (exit code, the last 40 lines).
@@ -82,6 +85,8 @@ def run_process(
         code = process.wait()
     finally:
         alarm.cancel()
+        if leader_first:
+            _end_leader(process, grace_seconds)
         _end_groups([process.pid], grace_seconds)
         process.wait()
         with _lock:
@@ -164,6 +169,12 @@ def _end_orphans(process: subprocess.Popen[str], grace_seconds: float) -> None:
 def _end_late(process: subprocess.Popen[str], grace_seconds: float, late: threading.Event) -> None:
     late.set()
     _end_groups([process.pid], grace_seconds)
+
+
+def _end_leader(process: subprocess.Popen[str], grace_seconds: float) -> None:
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(grace_seconds)
 
 
 def _end_groups(leaders: Iterable[int], grace_seconds: float) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from htcl.shards.index import read_index
 from tests.chaos.flow import LIMIT_SECONDS, ROLES, SERVED, Flow, marked
 from tests.chaos.room import Injection, Room, await_flow
 from tests.chaos.world import STEPS
-from tests.integration.cluster import SUBMIT, process_tree, running_cluster
+from tests.integration.cluster import SUBMIT, Cluster, process_tree, running_cluster
 from tests.multinode.hosts import TwoHosts, two_hosts
 
 SPARK_STEPS = ("shards", "pairs", "gate_set", "embeddings")
@@ -79,8 +80,8 @@ def kill_executor(room: Room) -> Injection:
         config = room.copy(step, spark={"master": cluster.master, "conf": SUBMIT})
         flow = room.start(config)
         room.moment(flow, "driver", step)
-        victims = [process for worker in cluster.workers for process in process_tree(worker) if _is_executor(process)]
-        return _hit(room, flow, config, victims, f"executor in {step}")
+        await_flow(flow, lambda: flow.step != step or _executors(cluster))
+        return _hit(room, flow, config, _executors(cluster), f"executor in {step}")
 
 
 def kill_worker(room: Room) -> Injection:
@@ -158,7 +159,7 @@ def cut_network(room: Room) -> Injection:
 
 
 def cancel_on_two_hosts(room: Room) -> Injection:
-    """Cancel a run that trains on two hosts, as Prefect's worker does: SIGTERM to its process."""
+    """Cancel a run that trains on two hosts, as `htcl run` does: SIGTERM to the flow, then to its server."""
     step = room.choose(TRAINED)
     with _on_two_hosts(room, step) as (hosts, config, start):
         flow = _at_work(room, start(config))
@@ -168,6 +169,8 @@ def cancel_on_two_hosts(room: Room) -> Injection:
             assert time.monotonic() - since < LIMIT_SECONDS, "ranks stay"
             time.sleep(0.05)
         gone = time.monotonic() - since
+        flow.process.wait(LIMIT_SECONDS)
+        os.killpg(flow.process.pid, signal.SIGTERM)  # the server that it brought along
         flow.wait()
         assert _checkpoints(config), "it left no checkpoint"
         what = f"cancelled on two hosts in {step}; all ranks were gone after {gone:.1f} s"
@@ -355,6 +358,10 @@ def _hit(room: Room, flow: Flow, config: Path, victims: list[psutil.Process], wh
         what += " (it had ended)"
     now = time.monotonic()
     return room.finish(flow, config, f"{what}, {now - flow.started:.1f} s after the start", now, missed=not victims)
+
+
+def _executors(cluster: Cluster) -> list[psutil.Process]:
+    return [process for worker in cluster.workers for process in process_tree(worker) if _is_executor(process)]
 
 
 def _is_executor(process: psutil.Process) -> bool:

@@ -15,6 +15,7 @@ from tests.chaos.truth import Truth, read_truth
 
 SONGS = 48
 SETTINGS: dict[str, Any] = {
+    "spark": {"conf": {"spark.sql.shuffle.partitions": "1"}},
     "pairs": {"min_users": 2},
     "stage1": {"epochs": 4, "global_batch_size": 8},
     "stage2": {"epochs": 2, "global_batch_size": 32},

@@ -129,6 +129,23 @@ def test_live_sessions_of_other_threads_can_be_ended():
     assert [code for code, _ in results] == [-15]
 
 
+def test_a_leader_that_goes_first_still_has_what_it_started(tmp_path):
+    """As a flow that reports its end to the server that it brought along."""
+    told = tmp_path / "told"
+    ends = f"sleep 0.5; kill -0 $other && touch {told}; exit"
+    script = f"sleep 100 & other=$!; trap '{ends}' TERM; echo $other; wait"
+    others = []
+
+    def interrupt(line):
+        others.append(int(line))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_process(["bash", "-c", script], interrupt, grace_seconds=GRACE_SECONDS, leader_first=True)
+    assert told.exists()
+    assert await_end(others) == []
+
+
 def test_live_sessions_are_ended_all_at_once(monkeypatch):
     """Each of them ignores SIGTERM, so that one by one they would take a grace period each."""
     runs = [in_thread("trap '' TERM; echo $$; while :; do sleep 0.1; done", 1.5) for _ in range(3)]
