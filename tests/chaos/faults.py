@@ -160,7 +160,7 @@ def cut_network(room: Room) -> Injection:
 
 def cancel_on_two_hosts(room: Room) -> Injection:
     """Cancel a run that trains on two hosts, as `htcl run` does: SIGTERM to the flow, then to its server."""
-    step = room.choose(TRAINED)
+    step = TRAINED[0]  # the second has too few steps to be caught at one
     with _on_two_hosts(room, step) as (hosts, config, start):
         flow = _at_work(room, start(config))
         flow.process.terminate()
@@ -172,9 +172,11 @@ def cancel_on_two_hosts(room: Room) -> Injection:
         flow.process.wait(LIMIT_SECONDS)
         os.killpg(flow.process.pid, signal.SIGTERM)  # the server that it brought along
         flow.wait()
-        assert _checkpoints(config), "it left no checkpoint"
+        ended = bool(ArtifactStore(str(config.parent / "workspace")).manifests(step))
+        assert ended or _checkpoints(config), "it left no checkpoint"
         what = f"cancelled on two hosts in {step}; all ranks were gone after {gone:.1f} s"
-        return Injection(what, config, False, "cancelled", time.monotonic() - since, room.again(config, start))
+        seconds = time.monotonic() - since
+        return Injection(what, config, False, "cancelled", seconds, room.again(config, start), missed=ended)
 
 
 @contextlib.contextmanager
@@ -189,7 +191,7 @@ def _on_two_hosts(room: Room, step: str) -> Iterator[tuple[TwoHosts, Path, Calla
 def _at_work(room: Room, flow: Flow) -> Flow:
     """A run a little after it has begun to train."""
     await_flow(flow, lambda: any("global_step=" in line for line in flow.lines))
-    time.sleep(room.random.uniform(0, 3))
+    time.sleep(room.random.uniform(0, 1))
     return flow
 
 
