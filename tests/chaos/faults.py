@@ -14,15 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import psutil
 import yaml
 
 from htcl.artifacts import MANIFEST, ArtifactStore
-from htcl.champion import require_champion
 from htcl.flow_process import flow_environment
 from htcl.lease import lease_holder
-from htcl.search.index import read_embeddings
 from htcl.shards.index import read_index
 from tests.chaos.flow import LIMIT_SECONDS, ROLES, SERVED, Flow, marked
 from tests.chaos.room import Injection, Room, await_flow
@@ -39,8 +36,6 @@ SLEEP = Path(__file__).with_name("sleep.c")
 """Goes before it."""
 DAY_SECONDS = 86_400
 GARBAGE = 0.05
-ROUNDING = 2e-6
-"""Of a unit embedding's values."""
 
 
 def kill_driver(room: Room) -> Injection:
@@ -226,22 +221,7 @@ def damage_shard(room: Room) -> Injection:
         shard.unlink()
         shutil.rmtree(workspace / "artifacts" / "shards")
 
-    done = room.finish(flow, config, f"shard: {hit}", since, mend)
-    _check_close(room.world.config, config)
-    return replace(done, changed=("embeddings", "index"))
-
-
-def _check_close(one: Path, other: Path) -> None:
-    """Two workspaces publish the same embeddings but for rounding: songs of new shards lie in other batches."""
-    found = []
-    for config in (one, other):
-        workspace = str(config.parent / "workspace")
-        keys = require_champion(workspace).keys
-        version = ArtifactStore(workspace).manifest("embeddings", keys["embeddings"])["tables"]["embeddings"]
-        found.append(read_embeddings(workspace, keys["stage2"], version)[:2])
-    (tracks, vectors), (others, rounded) = found
-    assert tracks == others
-    np.testing.assert_allclose(rounded, vectors, rtol=0, atol=ROUNDING)
+    return room.finish(flow, config, f"shard: {hit}", since, mend)
 
 
 def damage_manifest(room: Room) -> Injection:

@@ -26,6 +26,10 @@ from htcl.tables import rejects_table
 
 Truth = dict[str, str]
 """Hash by what it is of; the number of rows stands before it where there are rows."""
+EMBEDDED = ("embeddings", "index")
+"""What depends on the layout of songs in shards by its rounding: another layout makes other batches."""
+ROUNDING = 2e-6
+"""Of a unit embedding's values."""
 
 
 def read_truth(workspace: str) -> Truth:
@@ -44,6 +48,7 @@ def read_truth(workspace: str) -> Truth:
     vectors = faiss.read_index(str(store.fetch("index", keys["index"]) / INDEX_FILE)).ntotal
     return {
         "catalog": rows_hash(_parquet(store.fetch("catalog", keys["catalog"]))),
+        "layout": _layout_hash(store, keys["shards"]),
         "log-mels": _mels_hash(store, keys["shards"]),
         "songs": rows_hash(index_table(workspace).read(columns=["track_id", "content_hash", "frames", "split"])),
         "rejects": rows_hash(rejects_table(workspace).read()),
@@ -58,6 +63,28 @@ def read_truth(workspace: str) -> Truth:
     }
 
 
+def check_close(one: str, other: str) -> None:
+    """Two workspaces publish the same embeddings but for rounding.
+
+    Raises:
+        AssertionError: where they do not.
+    """
+    found = []
+    for workspace in (one, other):
+        keys = require_champion(workspace).keys
+        version = ArtifactStore(workspace).manifest("embeddings", keys["embeddings"])["tables"]["embeddings"]
+        found.append(read_embeddings(workspace, keys["stage2"], version))
+    (tracks, vectors, rows), (others, rounded, more) = found
+    assert tracks == others
+    np.testing.assert_allclose(rounded, vectors, rtol=0, atol=ROUNDING)
+    identity = [name for name in rows.column_names if name not in ("embedding", "fusion_embedding")]
+    assert rows_hash(rows.select(identity)) == rows_hash(more.select(identity))
+    fusion = [
+        np.concatenate([value or [np.nan] for value in table["fusion_embedding"].to_pylist()]) for table in (rows, more)
+    ]
+    np.testing.assert_allclose(fusion[1], fusion[0], rtol=0, atol=ROUNDING)
+
+
 def rows_hash(table: pa.Table) -> str:
     """Of all rows, each as often as it is there, whatever their order."""
     names = sorted(table.column_names)
@@ -69,6 +96,15 @@ def parameters_hash(folder: Path) -> str:
     """Of a model's parameters in float32."""
     tensors = load_file(folder / "model.safetensors")
     return _hash(f"{name} {value.shape} {_bytes(value)}" for name, value in tensors.items())
+
+
+def _layout_hash(store: ArtifactStore, key: str) -> str:
+    """Of which songs lie in one shard, in which order, whatever its name."""
+    index = read_index(store.fetch("shards", key)).sort_by([("shard", "ascending"), ("offset", "ascending")])
+    shards: dict[str, list[str]] = {}
+    for track, shard in zip(index["track_id"].to_pylist(), index["shard"].to_pylist(), strict=True):
+        shards.setdefault(shard, []).append(track)
+    return _hash(map(repr, shards.values()))
 
 
 def _mels_hash(store: ArtifactStore, key: str) -> str:
