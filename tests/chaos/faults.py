@@ -29,7 +29,7 @@ from tests.multinode.hosts import TwoHosts, two_hosts
 
 SPARK_STEPS = ("shards", "pairs", "gate_set", "embeddings")
 TRAINED = ("stage1", "stage2")
-STARTS = ("catalog", "pairs", "stage1", "stage2", "gate_set")
+STARTS = ("catalog", "pairs", "stage1", "stage2", "gate_set", "evaluation")
 """Steps from which on a workspace may lack everything."""
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 SLEEP = Path(__file__).with_name("sleep.c")
@@ -60,7 +60,7 @@ def kill_launcher(room: Room) -> Injection:
 
 def kill_flow(room: Room) -> Injection:
     """SIGKILL the process of the flow."""
-    since = room.choose(STEPS[:6])
+    since = room.choose(STARTS)
     config = room.copy(since)
     flow = room.start(config)
     at = room.anywhen(flow, STEPS[STEPS.index(since) : -1])
@@ -226,7 +226,7 @@ def damage_shard(room: Room) -> Injection:
 
 def damage_manifest(room: Room) -> Injection:
     """Damage the manifest of an artifact that the run stands on, at a random moment."""
-    since = room.choose(STEPS[3:7])
+    since = room.choose(STARTS[2:])
     config = room.copy(since)
     kind = room.random.choice(STEPS[: STEPS.index(since)])
     manifest = next((config.parent / "workspace" / "artifacts" / kind).glob(f"*/{MANIFEST}"))

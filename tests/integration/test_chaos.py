@@ -30,7 +30,7 @@ INJECTED = [
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts small file systems: needs root")
 def test_faults_change_nothing(demo_run: Run, environment: dict[str, str], tmp_path: Path) -> None:
-    world = World(demo_run.path, read_truth(demo_run.config.workspace), 0.0, {}, earliest="gate_set")
+    world = World(demo_run.path, read_truth(demo_run.config.workspace), 0.0, {}, earliest="evaluation")
     with serving({**environment, MARK: SERVED}, tmp_path / "served.log") as served:
         own = {**environment, "PREFECT_API_URL": served.env["PREFECT_API_URL"]}
         outcomes = inject_all(world, INJECTED, tmp_path, own, served, seed=7)

@@ -50,8 +50,9 @@ def why_not() -> str:
     missing += [] if Path(SSHD).exists() else ["sshd"]
     if missing:
         return f"needs {', '.join(missing)} (Debian: iproute2 openssh-server)"
-    made = subprocess.run(["ip", "netns", "add", "htcl-probe"], capture_output=True, text=True, check=False)
-    subprocess.run(["ip", "netns", "del", "htcl-probe"], capture_output=True, check=False)
+    probe = f"htcl-probe-{os.getpid()}"  # pytest's workers all ask at the same time
+    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
+    subprocess.run(["ip", "netns", "del", probe], capture_output=True, check=False)
     return f"network namespaces are not allowed: {made.stderr.strip()}" if made.returncode else ""
 
 
