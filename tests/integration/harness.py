@@ -24,6 +24,7 @@ TINY = {
     "stage1": {"epochs": 2, "global_batch_size": 16},
     "stage2": {"epochs": 1, "global_batch_size": 64},
     "nightly": {"epochs": 1},
+    "steps": {"retry_seconds": 1},
     "evaluation": {"bootstrap_samples": 200},
     "gate": {"min_effective_rank": 1.0, "max_mean_cosine": 1.0},  # so little training leaves a narrow space
     "report": {"text_queries": ["slow sad waltz on a harp"], "previews": 4},
