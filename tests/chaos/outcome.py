@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import median
 
 import psutil
 
@@ -112,8 +113,8 @@ def table(outcomes: Iterable[Outcome]) -> str:
     ordered = sorted(outcomes, key=lambda outcome: list(FAULTS).index(outcome.fault))
     for name, group in groupby(ordered, key=lambda outcome: outcome.fault):
         found = list(group)
-        seconds = sorted(outcome.injection.seconds for outcome in found if outcome.injection)
-        took = f"{seconds[len(seconds) // 2]:.0f}, {seconds[-1]:.0f}" if seconds else "—"
+        seconds = [outcome.injection.seconds for outcome in found if outcome.injection]
+        took = f"{median(seconds):.0f}, {max(seconds):.0f}" if seconds else "—"
         counts = [sum(outcome.result == result for outcome in found) for result in RESULTS]
         proofs = [sum(outcome.proof == proof for outcome in found) for proof in PROOFS]
         rows.append(
