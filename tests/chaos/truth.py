@@ -42,8 +42,7 @@ def read_truth(workspace: str) -> Truth:
     keys = champion.keys
     pairs = store.manifest("evaluation", keys["evaluation"])["inputs"]["pairs"]
     stage1 = store.manifest("stage2", keys["stage2"])["inputs"]["stage1"]
-    embeddings = store.manifest("embeddings", keys["embeddings"])
-    _, _, embedded = read_embeddings(workspace, keys["stage2"], embeddings["tables"]["embeddings"])
+    _, _, embedded = _published_embeddings(workspace)
     index = SongIndex(store.fetch("index", keys["index"]))
     vectors = faiss.read_index(str(store.fetch("index", keys["index"]) / INDEX_FILE)).ntotal
     return {
@@ -69,12 +68,7 @@ def check_close(one: str, other: str) -> None:
     Raises:
         AssertionError: where they do not.
     """
-    found = []
-    for workspace in (one, other):
-        keys = require_champion(workspace).keys
-        version = ArtifactStore(workspace).manifest("embeddings", keys["embeddings"])["tables"]["embeddings"]
-        found.append(read_embeddings(workspace, keys["stage2"], version))
-    (tracks, vectors, rows), (others, rounded, more) = found
+    (tracks, vectors, rows), (others, rounded, more) = map(_published_embeddings, (one, other))
     assert tracks == others
     np.testing.assert_allclose(rounded, vectors, rtol=0, atol=ROUNDING)
     identity = [name for name in rows.column_names if name not in ("embedding", "fusion_embedding")]
@@ -83,6 +77,13 @@ def check_close(one: str, other: str) -> None:
         np.concatenate([value or [np.nan] for value in table["fusion_embedding"].to_pylist()]) for table in (rows, more)
     ]
     np.testing.assert_allclose(fusion[1], fusion[0], rtol=0, atol=ROUNDING)
+
+
+def _published_embeddings(workspace: str) -> tuple[list[str], np.ndarray, pa.Table]:
+    """Of the champion: track ids, unit embeddings, rows; sorted by track."""
+    keys = require_champion(workspace).keys
+    version = ArtifactStore(workspace).manifest("embeddings", keys["embeddings"])["tables"]["embeddings"]
+    return read_embeddings(workspace, keys["stage2"], version)
 
 
 def rows_hash(table: pa.Table) -> str:
