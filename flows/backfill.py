@@ -94,7 +94,7 @@ def _count(run: Run, chunks: list[Chunk]) -> list[str]:
             done = next(as_completed(list(running)))
             over = running.pop(done)
             try:
-                wait_for(done)
+                wait_for([done])
             except HTCLError as error:
                 lost.append(f"{over.start} to {over.end}: {error}")
         if chunk is not None:
@@ -113,11 +113,11 @@ def count_days(run: Run, chunk: Chunk) -> State | None:
 
 
 def _shards(run: Run, dry_run: bool) -> str:
-    make(run, "catalog")
+    make(run, ["catalog"])
     step = plan(run.config, inputs=run.inputs)["shards"]
     work = work_of(run.config, step, read_index_table(run.config, step))
     about = f"{len(work.todo)} songs to look at, {len(work.kept)} as they were, {len(work.refused)} refused as before"
     if dry_run:
         return f"dry run: {about}"
-    make(run, "shards")
+    make(run, ["shards"])
     return about

@@ -26,9 +26,8 @@ def full_pipeline(config: str, settings: Settings = Settings()) -> State:  # noq
     """
     try:
         with working(config, settings, "full-pipeline") as run:
-            keys = {name: make(run, name) for name in JUDGED}
+            keys = make(run, JUDGED)
             outcome = gate_and_publish(run, keys)
-            keys["report"] = make(run, "report")
             return Completed(message=outcome, data=keys)
     except HTCLError as error:
         return failed(error)

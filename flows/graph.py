@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from prefect import Task, task
@@ -26,58 +27,59 @@ SERVED = ("embeddings", "index")
 """Steps that make what readers see of it."""
 
 
-def make(run: Run, name: str, champion: str | None = None, fine_tune: bool = True) -> str:
-    """Make the artifact of one step, unless it is there.
+def make(run: Run, names: Iterable[str], champion: str | None = None, fine_tune: bool = True) -> Keys:
+    """Make the artifacts of some steps, unless they are there; each as soon as those that it reads are made.
 
     Args:
         run: the flow run.
-        name: the step.
+        names: of the steps, each after those that it reads.
         champion: see `htcl.plan.plan`.
         fine_tune: see `htcl.plan.plan`.
 
     Returns:
-        Its key.
+        Their keys by step.
 
     Raises:
-        HTCLError: with the sentence of the step that failed.
+        HTCLError: with the sentence of the first step that failed; steps that do not read it have been made first.
     """
-    step = plan(run.config, champion, fine_tune, run.inputs)[name]
-    if step.published:
-        get_run_logger().info(f"{name}: skipped, nothing changed (key {step.key})")
-    # Prefect remembers a key whose artifact may have been collected since.
-    work = retried(run.config, run_step).with_options(refresh_cache=not step.published)
-    return str(_wait(work, run, step, champion, fine_tune))
+    return _keys(_start(run, names, champion, fine_tune))
 
 
 def gate_and_publish(run: Run, keys: Keys, champion: str | None = None) -> str:
-    """Judge a candidate; embed the catalog with it and switch readers to it if it may.
+    """Judge a candidate; embed the catalog with it and switch readers to it if it may; report.
 
     Args:
         run: the flow run.
-        keys: of `JUDGED`; those of `SERVED` are added where the candidate gets so far.
+        keys: of `JUDGED`; that of the report is added, and those of `SERVED` where the candidate gets so far.
         champion: that the candidate was fine-tuned from, where it was.
 
     Returns:
         What came of it, in a sentence.
     """
-    outcome = _gate_and_publish(run, keys, champion)
+    base = read_champion(run.config.workspace)
+    outcome = _refusal(run, keys, base)
+    report = _start(run, ["report"], champion)  # to be read while the catalog is being embedded
+    if not outcome:
+        keys |= make(run, SERVED, champion)
+        outcome = publish(run, keys, base, "passed the gate")
     now = read_champion(run.config.workspace)
     show_published(now.keys if now else {}, outcome)
+    keys |= _keys(report)
     return outcome
 
 
-def _gate_and_publish(run: Run, keys: Keys, champion: str | None) -> str:
-    base, model = read_champion(run.config.workspace), keys["stage2"]
-    if base is None or base.stage2 != model:
-        if why := obstacle(run.config.workspace, model, base):
-            return f"kept champion {base.stage2 if base else ''}: {why}"
-        against = _evaluate_champion(run, base) if base else None
-        judgement: Judgement = _wait(retried(run.config, judge_candidate), run, keys, against)
-        if not judgement.promote:
-            return f"{_refused(run, base, model, judgement.reasons)} `htcl promote {model}` publishes it all the same."
-    for name in SERVED:
-        keys[name] = make(run, name, champion)
-    return publish(run, keys, base, "passed the gate")
+def _refusal(run: Run, keys: Keys, base: Champion | None) -> str:
+    """Why a candidate may not be published, in a sentence; empty where it may."""
+    model = keys["stage2"]
+    if base and base.stage2 == model:
+        return ""
+    if why := obstacle(run.config.workspace, model, base):
+        return f"kept champion {base.stage2 if base else ''}: {why}"
+    against = _evaluate_champion(run, base) if base else None
+    judgement: Judgement = _wait(retried(run.config, judge_candidate), run, keys, against)
+    if judgement.promote:
+        return ""
+    return f"{_refused(run, base, model, judgement.reasons)} `htcl promote {model}` publishes it all the same."
 
 
 def publish(run: Run, keys: Keys, base: Champion | None, why: str) -> str:
@@ -131,8 +133,7 @@ def _evaluate_champion(run: Run, champion: Champion) -> str:
     trained = ArtifactStore(run.config.workspace).manifest("shards", champion.shards)["section"]["audio"]
     if audio != trained:
         return champion.evaluation
-    make(run, "gate_set", champion.stage2, fine_tune=False)
-    return make(run, "evaluation", champion.stage2, fine_tune=False)
+    return make(run, ("gate_set", "evaluation"), champion.stage2, fine_tune=False)["evaluation"]
 
 
 def _refused(run: Run, base: Champion | None, model: str, reasons: list[str]) -> str:
@@ -141,27 +142,53 @@ def _refused(run: Run, base: Champion | None, model: str, reasons: list[str]) ->
     return f"{kept}: {' '.join(reasons)}"
 
 
+Futures = dict[str, PrefectFuture[Any]]
+
+
+def _start(run: Run, names: Iterable[str], champion: str | None, fine_tune: bool = True) -> Futures:
+    steps = plan(run.config, champion, fine_tune, run.inputs)
+    futures: Futures = {}
+    for name in names:
+        step = steps[name]
+        if step.published:
+            get_run_logger().info(f"{name}: skipped, nothing changed (key {step.key})")
+        # Prefect remembers a key whose artifact may have been collected since.
+        work = retried(run.config, run_step).with_options(refresh_cache=not step.published)
+        reads = [futures[parent] for parent in step.recipe.inputs if parent in futures]
+        futures[name] = work.submit(run, step, champion, fine_tune, wait_for=reads)
+    return futures
+
+
+def _keys(futures: Futures) -> Keys:
+    return dict(zip(futures, wait_for(futures.values()), strict=True))
+
+
 def _wait(work: Task[..., Any], *arguments: Any) -> Any:
     """Run a task in its thread; what it returns.
 
     Raises:
         HTCLError: with the sentence of its failed state.
     """
-    return wait_for(work.submit(*arguments))
+    return wait_for([work.submit(*arguments)])[0]
 
 
-def wait_for(future: PrefectFuture[Any]) -> Any:
-    """Wait for a task that was submitted; what it returns.
+def wait_for(futures: Iterable[PrefectFuture[Any]]) -> list[Any]:
+    """Wait until all of some tasks have ended; what they return.
 
     Raises:
-        HTCLError: with the sentence of its failed state.
+        HTCLError: with the sentence of the first failed state.
     """
+    futures = list(futures)
     try:
-        future.wait()
-    except BaseException:  # cancelled or interrupted: no signal reaches the thread
+        for future in futures:
+            future.wait()
+    except BaseException:  # cancelled or interrupted: no signal reaches the threads
         end_live_sessions()  # and a task between two commands starts no other
         raise
-    state: State[Any] = future.state
+    return [_result(future.state) for future in futures]
+
+
+def _result(state: State[Any]) -> Any:
     if state.is_completed():
         return state.result()
     raise (HTCLError if state.name == REFUSED else PassingError)(state.message or "a step failed")

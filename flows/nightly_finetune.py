@@ -45,7 +45,7 @@ def _publish_new_songs(run: Run) -> tuple[Keys, str]:
         Keys of catalog and shards, and what came of it, in a sentence.
     """
     champion = require_champion(run.config.workspace)
-    keys = {name: make(run, name, champion.stage2, fine_tune=False) for name in ("catalog", "shards", *SERVED)}
+    keys = make(run, ("catalog", "shards", *SERVED), champion.stage2, fine_tune=False)
     published = {**keys, "stage2": champion.stage2, "evaluation": champion.evaluation}
     outcome = publish(run, published, champion, "new songs, the same model")
     return {name: keys[name] for name in ("catalog", "shards")}, outcome
@@ -59,15 +59,12 @@ def _fine_tune(run: Run, keys: Keys, champion: str) -> str:
         keys: of catalog and shards; those of the candidate are added.
         champion: its stage-2 key.
     """
-    keys["pairs"] = make(run, "pairs", champion)
+    keys |= make(run, ["pairs"], champion)
     known = ArtifactStore(run.config.workspace).manifest("stage2", champion)["inputs"]["pairs"]
     if keys["pairs"] == known:
         return f"{UNCHANGED}: champion {champion} was trained on the pairs of today"
-    for name in ("stage2", "gate_set", "evaluation"):
-        keys[name] = make(run, name, champion)
-    outcome = gate_and_publish(run, keys, champion)
-    keys["report"] = make(run, "report", champion)
-    return outcome
+    keys |= make(run, ("stage2", "gate_set", "evaluation"), champion)
+    return gate_and_publish(run, keys, champion)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ def promote(config: str, model: str, settings: Settings = Settings()) -> State: 
     try:
         with working(config, settings, "promote") as run:
             base = read_champion(run.config.workspace)
-            steps = ("catalog", "shards", "pairs", "gate_set", "evaluation", *SERVED)
-            keys = {"stage2": model, **{name: make(run, name, model, fine_tune=False) for name in steps}}
+            judged = ("catalog", "shards", "pairs", "gate_set", "evaluation")
+            keys = {"stage2": model, **make(run, judged, model, fine_tune=False)}
+            keys |= make(run, SERVED, model, fine_tune=False)  # after the gate set, whose songs it need not embed
             return Completed(message=publish(run, keys, base, "promoted by hand"), data=keys)
     except HTCLError as error:
         return failed(error)

@@ -31,10 +31,16 @@ from .harness import BIN, ROOT, SONGS, Htcl, Run
 
 def test_a_killed_run_leaves_whole_artifacts_and_the_next_goes_on_from_there(demo_run: Run) -> None:
     assert "stage1: runs" in demo_run.killed
-    for name in ("catalog", "pairs", "shards"):
+    for name in ("catalog", "shards"):
         assert f"{name}: skipped, nothing changed" in demo_run.finished
-    for name in ("stage1", "stage2", "gate_set", "evaluation", "embeddings", "index", "report"):
+    for name in ("pairs", "stage1", "stage2", "gate_set", "evaluation", "embeddings", "index", "report"):
         assert f"{name}: runs, because" in demo_run.finished
+
+
+def test_steps_run_side_by_side_where_neither_reads_the_other(demo_run: Run) -> None:
+    for one, other in (("pairs", "stage1"), ("embeddings", "report")):
+        begin, end = (demo_run.finished.index(word) for word in (f"{other}: runs", f"Task run '{one}' - Finished"))
+        assert begin < end, f"{other} began after {one} had ended"
 
 
 def test_every_artifact_holds_what_its_manifest_lists(demo_run: Run) -> None:
