@@ -23,6 +23,8 @@ EXIT_FAILED = 1
 DEFAULTS = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
     "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
+    # Else tasks of RDDs and of DataFrames, which differ in it, each start Python workers of their own.
+    "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
 }
 """Settings of a session where neither the configuration nor spark-submit has them."""
 
