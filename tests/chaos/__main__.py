@@ -13,6 +13,7 @@ from pathlib import Path
 from htcl.flow_process import flow_environment
 from tests.chaos.faults import FAULTS
 from tests.chaos.flow import MARK, SERVED
+from tests.chaos.jvm import quick_start
 from tests.chaos.outcome import Outcome, inject, table
 from tests.chaos.room import Room
 from tests.chaos.world import World, make_world
@@ -48,6 +49,7 @@ def run(folder: Path, names: list[str], injections: int, seed: int) -> list[Outc
     environment = own_environment(folder)
     with serving({**environment, MARK: SERVED}, folder / "served.log") as served:
         environment["PREFECT_API_URL"] = served.env["PREFECT_API_URL"]
+        environment |= quick_start(folder, environment)
         world = make_world(folder / "world", environment)
         print(f"undisturbed run: {world.seconds:.0f} s; {len(world.truth)} hashes of what it made", flush=True)
         chosen = [names[number % len(names)] for number in range(injections)]

@@ -75,7 +75,7 @@ def kill_executor(room: Room) -> Injection:
         config = room.copy(step, spark={"master": cluster.master, "conf": SUBMIT})
         flow = room.start(config)
         room.moment(flow, "driver", step)
-        await_flow(flow, lambda: flow.step != step or _executors(cluster))
+        await_flow(flow, lambda: step not in flow.working or _executors(cluster))
         return _hit(room, flow, config, _executors(cluster), f"executor in {step}")
 
 

@@ -33,6 +33,7 @@ SERVED = "served"
 """What MARK says of Prefect's server, its workers and what they start."""
 LIMIT_SECONDS = 600.0
 _RUNS = re.compile(r"(\w+): runs, because")
+_FINISHED = re.compile(r"Task run '(\w+)' - Finished in state")
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,15 @@ class Flow:
     @property
     def steps(self) -> list[str]:
         """The steps that have begun, in their order."""
-        return [found[1] for line in self.lines if (found := _RUNS.search(line))]
+        return self._found(_RUNS)
 
     @property
-    def step(self) -> str:
-        """The newest step that has begun; empty before the first."""
-        return next(reversed(self.steps), "")
+    def working(self) -> set[str]:
+        """The steps that have begun and not ended."""
+        return set(self.steps) - set(self._found(_FINISHED))
+
+    def _found(self, what: re.Pattern[str]) -> list[str]:
+        return [found[1] for line in self.lines if (found := what.search(line))]
 
     @property
     def sentence(self) -> str:
@@ -130,9 +134,9 @@ def marked(mark: str) -> list[tuple[str, psutil.Process]]:
 def watch(flow: Flow) -> Iterator[tuple[str, str, float]]:
     """(role, step, seconds since the start) of what is there, again and again until the flow ends."""
     while flow.process.poll() is None:
-        seconds, step = time.monotonic() - flow.started, flow.step
+        seconds, steps = time.monotonic() - flow.started, flow.working
         for role in {role for role, _ in marked(flow.mark)}:
-            yield role, step, seconds
+            yield from ((role, step, seconds) for step in steps)
         time.sleep(0.1)
 
 

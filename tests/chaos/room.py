@@ -90,7 +90,7 @@ class Room:
         """
         usual = self.world.spans.get((role, step), Span(0.0, 1.0))
         part = self.random.random()
-        if not await_flow(flow, lambda: flow.step == step and flow.processes(role)):
+        if not await_flow(flow, lambda: step in flow.working and flow.processes(role)):
             return []
         time.sleep(part * (usual.last - usual.first))
         return flow.processes(role)
@@ -101,7 +101,7 @@ class Room:
         spans = [span for (_, at), span in self.world.spans.items() if at == step] or [Span(0.0, 1.0)]
         usual = max(span.last for span in spans) - min(span.first for span in spans)
         part = self.random.random()
-        await_flow(flow, lambda: flow.step == step)
+        await_flow(flow, lambda: step in flow.steps)
         time.sleep(part * usual)
         return f"{step} after {part * usual:.1f} s"
 

@@ -15,7 +15,17 @@ from tests.chaos.truth import Truth, read_truth
 
 SONGS = 48
 SETTINGS: dict[str, Any] = {
-    "spark": {"conf": {"spark.sql.shuffle.partitions": "1"}},
+    "spark": {
+        "master": "local[1]",
+        # For so few rows, planning and compiling a query takes longer than running it.
+        "conf": {
+            "spark.sql.shuffle.partitions": "1",
+            "spark.sql.adaptive.enabled": "false",
+            "spark.sql.codegen.wholeStage": "false",
+            "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+            "spark.ui.enabled": "false",
+        },
+    },
     "pairs": {"min_users": 2},
     "stage1": {"epochs": 4, "global_batch_size": 8},
     "stage2": {"epochs": 2, "global_batch_size": 32},
