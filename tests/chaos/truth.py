@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import faiss
@@ -18,7 +18,7 @@ from htcl.champion import require_champion
 from htcl.evaluation.results import PER_QUERY_FILE
 from htcl.pairs.quality import quality_table
 from htcl.pairs.store import pair_table
-from htcl.search.index import INDEX_FILE, SongIndex, read_embeddings
+from htcl.search.index import INDEX_FILE, indexed_tracks, read_embeddings
 from htcl.shards.index import read_index
 from htcl.shards.reader import ShardReader
 from htcl.shards.state import index_table, shard_folder
@@ -43,8 +43,6 @@ def read_truth(workspace: str) -> Truth:
     pairs = store.manifest("evaluation", keys["evaluation"])["inputs"]["pairs"]
     stage1 = store.manifest("stage2", keys["stage2"])["inputs"]["stage1"]
     _, _, embedded = _published_embeddings(workspace)
-    index = SongIndex(store.fetch("index", keys["index"]))
-    vectors = faiss.read_index(str(store.fetch("index", keys["index"]) / INDEX_FILE)).ntotal
     return {
         "catalog": rows_hash(_parquet(store.fetch("catalog", keys["catalog"]))),
         "layout": _layout_hash(store, keys["shards"]),
@@ -58,12 +56,12 @@ def read_truth(workspace: str) -> Truth:
         "stage 2": parameters_hash(store.fetch("stage2", keys["stage2"])),
         "figures": rows_hash(pq.read_table(store.fetch("evaluation", keys["evaluation"]) / PER_QUERY_FILE)),
         "embeddings": rows_hash(embedded.drop_columns(["model_id"])),
-        "index": _hash([*(f"{track} {_bytes(index.vector(track))}" for track in index.tracks), f"{vectors} vectors"]),
+        "index": _hash(f"{track} {_bytes(vector)}" for track, vector in _published_index(workspace)),
     }
 
 
 def check_close(one: str, other: str) -> None:
-    """Two workspaces publish the same embeddings but for rounding.
+    """Two workspaces publish the same embeddings and index but for rounding.
 
     Raises:
         AssertionError: where they do not.
@@ -77,6 +75,10 @@ def check_close(one: str, other: str) -> None:
         np.concatenate([value or [np.nan] for value in table["fusion_embedding"].to_pylist()]) for table in (rows, more)
     ]
     np.testing.assert_allclose(fusion[1], fusion[0], rtol=0, atol=ROUNDING)
+    for workspace in (one, other):
+        indexed, found = zip(*_published_index(workspace), strict=True)
+        assert list(indexed) == tracks
+        np.testing.assert_allclose(np.stack(found), vectors, rtol=0, atol=ROUNDING)
 
 
 def _published_embeddings(workspace: str) -> tuple[list[str], np.ndarray, pa.Table]:
@@ -84,6 +86,13 @@ def _published_embeddings(workspace: str) -> tuple[list[str], np.ndarray, pa.Tab
     keys = require_champion(workspace).keys
     version = ArtifactStore(workspace).manifest("embeddings", keys["embeddings"])["tables"]["embeddings"]
     return read_embeddings(workspace, keys["stage2"], version)
+
+
+def _published_index(workspace: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Of the champion: track id and vector, for each vector that is there."""
+    folder = ArtifactStore(workspace).fetch("index", require_champion(workspace).keys["index"])
+    vectors = faiss.read_index(str(folder / INDEX_FILE))
+    yield from zip(indexed_tracks(folder).to_pylist(), vectors.reconstruct_n(0, vectors.ntotal), strict=True)
 
 
 def rows_hash(table: pa.Table) -> str:
