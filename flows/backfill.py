@@ -16,7 +16,7 @@ from flows.artifacts import shown
 from flows.graph import make, wait_for
 from flows.run import Run, working
 from flows.settings import Settings
-from flows.steps import failed, retried, submit_job, worth_another_try
+from flows.steps import failed, failed_or_raise, retried, submit_job, worth_another_try
 from htcl.config import PipelineConfig
 from htcl.errors import HTCLError
 from htcl.pairs.backfill import Chunk, backfill_chunks, days_to_count
@@ -107,8 +107,8 @@ def count_days(run: Run, chunk: Chunk) -> State | None:
     """Count the log of some days again, in one transaction."""
     try:
         submit_job(run, "mine_pairs.py", ["--start", str(chunk.start), "--end", str(chunk.end), "--exact"])
-    except HTCLError as error:
-        return failed(error)
+    except Exception as error:
+        return failed_or_raise(error)
     return None
 
 

@@ -26,7 +26,7 @@ from htcl.config import PipelineConfig, fingerprint
 from htcl.config_file import save_config
 from htcl.errors import HTCLError, PassingError, sentence_of
 from htcl.flow_process import run_folder
-from htcl.logs import PASSING, parse_line, without_passwords
+from htcl.logs import PASSING, parse_line
 from htcl.plan import Step
 from htcl.processes import run_process, sessions_end
 
@@ -123,7 +123,7 @@ def log_line(step: str) -> Callable[[str], None]:
     def forward(line: str) -> None:
         found = parse_line(line)
         if found is None:
-            logger.info(f"{step}: {without_passwords(line)}")  # of Spark, DeepSpeed or another library
+            logger.info(f"{step}: {line}")  # of Spark, DeepSpeed or another library
             return
         logger.log(logging.getLevelNamesMapping()[found.level.upper()], f"{found.step}: {found.text}")
         context.copy().run(progress.read, found)
@@ -164,7 +164,7 @@ def _run(config: PipelineConfig, command: list[str], what: str, **options: Any) 
     if code:
         errors = [found for line in tail if (found := parse_line(line)) and found.level == "error"]
         if not errors:
-            last = without_passwords(" | ".join(tail[-LAST_LINES:]))
+            last = " | ".join(tail[-LAST_LINES:])
             raise PassingError(f"{what} ended with exit code {code}; its last lines: {last}")
         raise (PassingError if PASSING in errors[-1].fields else HTCLError)(errors[-1].message)
 

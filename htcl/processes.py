@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from htcl.errors import HTCLError, PassingError
+from htcl.logs import without_passwords
 
 GRACE_SECONDS = 8.0
 """Between SIGTERM and SIGKILL, for a process that starts no sessions of its own."""
@@ -51,7 +52,7 @@ def run_process(
 
     Args:
         command: program and arguments.
-        on_line: called with each line of standard output and error.
+        on_line: called with each line of standard output and error, URLs without their passwords.
         env: added to this process's environment.
         cwd: working directory.
         grace_seconds: between SIGTERM and SIGKILL; a command that ends processes of its own needs more than they.
@@ -80,7 +81,7 @@ def run_process(
         alarm.start()
     try:
         for line in process.stdout:
-            tail.append(line.rstrip("\n"))
+            tail.append(without_passwords(line.rstrip("\n")))
             on_line(tail[-1])
         code = process.wait()
     finally:

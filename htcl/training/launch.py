@@ -18,7 +18,7 @@ from pathlib import Path
 from htcl.artifacts import ArtifactStore
 from htcl.config import PipelineConfig
 from htcl.errors import HTCLError, PassingError
-from htcl.logs import parse_line, without_passwords
+from htcl.logs import parse_line
 from htcl.plan import Step
 from htcl.processes import run_process, sessions_end
 from htcl.training.agent import EXIT_INTERRUPTED, RENDEZVOUS, STOP_SECONDS, Job
@@ -116,7 +116,6 @@ class _Run:
     def _judge(self, host: Host, code: int, tail: list[str]) -> None:
         # A log line, such as the last pulse, says nothing of the end.
         said = next((line.strip() for line in reversed(tail) if line.strip() and not parse_line(line)), "no output")
-        said = without_passwords(said)
         if host.remote and code == 255:  # ssh's own
             self.cause.lost(f"the connection to host {host.name} failed: {said}")
         else:

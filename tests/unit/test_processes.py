@@ -45,6 +45,12 @@ def shell(script, on_line=lambda line: None, **arguments):
     return run_process(["sh", "-c", script], on_line, **{"grace_seconds": 0.2, **arguments})
 
 
+def test_no_line_that_a_command_prints_has_a_password():
+    seen = []
+    code, tail = shell("echo View run at http://ann:s3cret@host/x; exit 3", seen.append)
+    assert (code, tail, seen) == (3, *[["View run at http://ann:***@host/x"]] * 2)
+
+
 def in_thread(script, grace_seconds):
     """Start a shell script by run_process in another thread; returns the thread, its results and its first line."""
     results, first, said = [], [], threading.Event()
