@@ -23,9 +23,9 @@ from htcl.config import PipelineConfig
 from htcl.doctor.findings import Finding, ok, problem, warning
 from htcl.errors import HTCLError
 from htcl.lease import lease_holder
+from htcl.models.untrained import text_encoder_folder
 from htcl.plan import audio_root
 from htcl.training.hosts import SSH, Host, training_hosts
-from htcl.training.stages import text_encoder_folder
 from htcl.users import KEY_FILE_VARIABLE, KEY_VARIABLE, load_user_key
 
 MAX_SKEW_SECONDS = 60

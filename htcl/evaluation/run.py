@@ -38,6 +38,7 @@ from htcl.evaluation.results import (
 )
 from htcl.evaluation.retrieval import evaluate_retrieval, rank_own_answer
 from htcl.evaluation.scorers import Scorer, embedding_scorer, popularity_scorer, random_scorer
+from htcl.evaluation.text_alone import text_alone
 from htcl.ingest.catalog import read_catalog
 from htcl.logs import Progress, get_logger, log
 from htcl.pairs import POPULARITY_FOLDER
@@ -233,8 +234,6 @@ def _recommendation(config: PipelineConfig, songs: Songs, pairs: Path) -> pa.Tab
 
 
 def _scorers(config: PipelineConfig, songs: Songs, pairs: Path) -> dict[str, Scorer]:
-    from htcl.evaluation.text_alone import text_alone
-
     counts = ds.dataset(pairs / POPULARITY_FOLDER, format="parquet").to_table()
     plays = dict(zip(counts["track_id"].to_pylist(), counts["n_baskets"].to_pylist(), strict=True))
     return {

@@ -8,7 +8,7 @@ import torch
 
 from htcl.config import PipelineConfig
 from htcl.embeddings.embedder import unit
-from htcl.training.stages import new_stage1
+from htcl.models.untrained import new_stage1
 
 BATCH_SIZE = 64
 

@@ -22,6 +22,7 @@ from htcl.config import PipelineConfig, Stage2Config, StageConfig
 from htcl.errors import HTCLError, Interrupted
 from htcl.logs import get_logger, log
 from htcl.models import HTCLModel, HTCLProcessor
+from htcl.models.untrained import new_stage1
 from htcl.plan import Step
 from htcl.shards.index import read_index
 from htcl.training.batches import Batch, Loader, Songs
@@ -31,7 +32,7 @@ from htcl.training.liveness import PATIENCE, SAVE, Liveness
 from htcl.training.metrics import StepMeter, check_finite, mean_over_ranks
 from htcl.training.samples import Samples, stage1_samples, stage2_samples
 from htcl.training.schedule import Schedule
-from htcl.training.stages import load_model, new_stage1, parameter_groups, set_dropout
+from htcl.training.stages import load_model, parameter_groups, set_dropout
 from htcl.training.step import Loss, SongEncoder, forward_backward
 from htcl.training.tracking import Tracker
 from htcl.training.validation import validate

@@ -24,7 +24,7 @@ start() { # NAME CLASS ARGUMENT...
 
 wait_for() { # NAME TEXT: until its log has the text
     for _ in $(seq 120); do
-        if grep -q "$2" "$run/$1.log"; then return; fi
+        if grep -qs "$2" "$run/$1.log"; then return; fi
         kill -0 "$(cat "$run/$1.pid")" 2>/dev/null || break
         sleep 0.5
     done

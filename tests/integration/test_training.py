@@ -21,6 +21,7 @@ from htcl.artifacts import ArtifactStore
 from htcl.config_file import save_config
 from htcl.errors import HTCLError
 from htcl.logs import parse_line
+from htcl.models.untrained import new_stage1
 from htcl.plan import plan
 from htcl.shards.index import read_index
 from htcl.storage import join
@@ -31,7 +32,6 @@ from htcl.training.launch import run_stage
 from htcl.training.loop import work_folder
 from htcl.training.samples import stage1_samples
 from htcl.training.schedule import Schedule
-from htcl.training.stages import new_stage1
 from htcl.training.step import SongEncoder, batch_loss
 from tests.integration.harness import BIN, ROOT
 from tests.unit.test_processes import await_end

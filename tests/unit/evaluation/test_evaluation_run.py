@@ -12,7 +12,6 @@ from htcl.artifacts import ArtifactStore, Recipe
 from htcl.config_file import validate_config
 from htcl.embeddings.embedder import SongEmbedder
 from htcl.errors import HTCLError
-from htcl.evaluation import text_alone as text_alone_module
 from htcl.evaluation.gate_set import write_gate_songs
 from htcl.evaluation.results import LOST, PER_QUERY_FILE, RESULTS_FILE, from_table
 from htcl.evaluation.run import COMPARISONS_FILE, evaluate
@@ -130,7 +129,7 @@ def world(tmp_path, monkeypatch):
 
     embedder = types.SimpleNamespace(embed_texts=embed_texts, processor=types.SimpleNamespace(text_fields=["title"]))
     monkeypatch.setattr(SongEmbedder, "load", lambda *_: embedder)
-    monkeypatch.setattr(text_alone_module, "text_alone", lambda _, texts: embed_texts(texts))
+    monkeypatch.setattr("htcl.evaluation.run.text_alone", lambda _, texts: embed_texts(texts))
     return World(tmp_path)
 
 
