@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,22 +40,22 @@ GARBAGE = 0.05
 
 def kill_driver(room: Room) -> Injection:
     """SIGKILL the JVM of a Spark job."""
-    return _kill(room, "driver", room.choose(SPARK_STEPS))
+    return _kill(room, "driver", SPARK_STEPS)
 
 
 def kill_task_worker(room: Room) -> Injection:
     """SIGKILL a Python process in which Spark runs tasks."""
-    return _kill(room, "task worker", room.choose(SPARK_STEPS))
+    return _kill(room, "task worker", SPARK_STEPS)
 
 
 def kill_rank(room: Room) -> Injection:
     """SIGKILL one rank of a stage of training."""
-    return _kill(room, "rank", room.choose(TRAINED))
+    return _kill(room, "rank", TRAINED)
 
 
 def kill_launcher(room: Room) -> Injection:
     """SIGKILL the agent that has started the ranks."""
-    return _kill(room, "launcher", room.choose(TRAINED))
+    return _kill(room, "launcher", TRAINED)
 
 
 def kill_flow(room: Room) -> Injection:
@@ -325,7 +325,8 @@ FAULTS: dict[str, Callable[[Room], Injection]] = {
 """In the order in which they come; the first are those that need nothing beside a flow run."""
 
 
-def _kill(room: Room, role: str, step: str) -> Injection:
+def _kill(room: Room, role: str, steps: Sequence[str]) -> Injection:
+    step = room.choose(steps, role)
     config = room.copy("gate_set" if step == "embeddings" else step)
     flow = room.start(config)
     return _hit(room, flow, config, room.moment(flow, role, step), f"{role} in {step}")

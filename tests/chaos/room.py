@@ -61,9 +61,10 @@ class Room:
     random: random.Random
     flows: list[Flow] = field(default_factory=list)
 
-    def choose(self, steps: Sequence[str]) -> str:
-        """One of some steps that is not before the earliest that the world allows; the last where all are."""
-        return self.random.choice([step for step in steps if self.world.allows(step)] or steps[-1:])
+    def choose(self, steps: Sequence[str], role: str = "") -> str:
+        """One of some steps at which the world allows a fault, with processes of a role; the last where there is none."""
+        fitting = [step for step in steps if self.world.allows(step) and self.world.has(role, step)]
+        return self.random.choice(fitting or steps[-1:])
 
     def copy(self, since: str, **settings: object) -> Path:
         """The configuration of a workspace that lacks `since` and what comes after it."""

@@ -66,6 +66,10 @@ class World:
         """Whether a fault may be injected at a step."""
         return STEPS.index(step) >= STEPS.index(self.earliest)
 
+    def has(self, role: str, step: str) -> bool:
+        """Whether a step has processes of a role, as far as is known."""
+        return not (self.spans and role) or (role, step) in self.spans
+
     def copy(self, folder: Path, since: str, workspace: str = "workspace") -> Path:
         """The configuration of a copy whose workspace has neither the artifacts of `since` nor those of later steps.
 
