@@ -62,7 +62,7 @@ class Room:
     flows: list[Flow] = field(default_factory=list)
 
     def choose(self, steps: Sequence[str], role: str = "") -> str:
-        """One of some steps at which the world allows a fault, with processes of a role; the last where there is none."""
+        """One of some steps at which the world allows a fault and has a role; the last where there is none."""
         fitting = [step for step in steps if self.world.allows(step) and self.world.has(role, step)]
         return self.random.choice(fitting or steps[-1:])
 
