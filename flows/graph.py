@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from prefect import Task, task
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, as_completed
 from prefect.logging import get_run_logger
 from prefect.states import State
 
@@ -40,7 +40,7 @@ def make(run: Run, names: Iterable[str], champion: str | None = None, fine_tune:
         Their keys by step.
 
     Raises:
-        HTCLError: with the sentence of the first step that failed; steps that do not read it have been made first.
+        HTCLError: with the sentence of the first step that failed.
     """
     return _keys(_start(run, names, champion, fine_tune))
 
@@ -58,13 +58,14 @@ def gate_and_publish(run: Run, keys: Keys, champion: str | None = None) -> str:
     """
     base = read_champion(run.config.workspace)
     outcome = _refusal(run, keys, base)
-    report = _start(run, ["report"], champion)  # to be read while the catalog is being embedded
+    started = _start(run, ["report"] if outcome else [*SERVED, "report"], champion)
+    report = started.pop("report")  # to be read while the catalog is being embedded
     if not outcome:
-        keys |= make(run, SERVED, champion)
+        keys |= _keys(started)
         outcome = publish(run, keys, base, "passed the gate")
     now = read_champion(run.config.workspace)
     show_published(now.keys if now else {}, outcome)
-    keys |= _keys(report)
+    keys |= _keys({"report": report})
     return outcome
 
 
@@ -154,8 +155,10 @@ def _start(run: Run, names: Iterable[str], champion: str | None, fine_tune: bool
             get_run_logger().info(f"{name}: skipped, nothing changed (key {step.key})")
         # Prefect remembers a key whose artifact may have been collected since.
         work = retried(run.config, run_step).with_options(refresh_cache=not step.published)
-        reads = [futures[parent] for parent in step.recipe.inputs if parent in futures]
-        futures[name] = work.submit(run, step, champion, fine_tune, wait_for=reads)
+        before = [futures[parent] for parent in step.recipe.inputs if parent in futures]
+        if not run.config.steps.side_by_side:
+            before = list(futures.values())
+        futures[name] = work.submit(run, step, champion, fine_tune, wait_for=before)
     return futures
 
 
@@ -173,22 +176,22 @@ def _wait(work: Task[..., Any], *arguments: Any) -> Any:
 
 
 def wait_for(futures: Iterable[PrefectFuture[Any]]) -> list[Any]:
-    """Wait until all of some tasks have ended; what they return.
+    """Wait until all of some tasks have ended, or one has failed; what they return.
 
     Raises:
-        HTCLError: with the sentence of the first failed state.
+        HTCLError: with the sentence of the first that failed.
     """
     futures = list(futures)
     try:
-        for future in futures:
-            future.wait()
+        lost = next((future.state for future in as_completed(futures) if _failed(future.state)), None)
     except BaseException:  # cancelled or interrupted: no signal reaches the threads
         end_live_sessions()  # and a task between two commands starts no other
         raise
-    return [_result(future.state) for future in futures]
+    if lost:
+        raise (HTCLError if lost.name == REFUSED else PassingError)(lost.message or "a step failed")
+    return [future.state.result() for future in futures]
 
 
-def _result(state: State[Any]) -> Any:
-    if state.is_completed():
-        return state.result()
-    raise (HTCLError if state.name == REFUSED else PassingError)(state.message or "a step failed")
+def _failed(state: State[Any]) -> bool:
+    """Whether a task failed itself; one that waited for such a task stays pending."""
+    return state.is_final() and not state.is_completed()

@@ -429,6 +429,11 @@ class StepsConfig(Section):
     retries: int = Field(2, ge=0, description="Times that a step is tried again after a failure that can pass")
     retry_seconds: float = Field(30.0, ge=0, description="Wait before the first retry; it doubles with each")
     timeout_hours: float = Field(72.0, gt=0, description="A step that runs longer is ended and counts as failed")
+    side_by_side: bool = Field(
+        True,
+        description="Whether steps of which neither reads the other run at once; no where one machine's memory is too "
+        "small for Spark and training together",
+    )
     backfill_days: int = Field(7, gt=0, description="Days of log that one job of a backfill counts")
     backfill_jobs: int = Field(2, gt=0, description="Jobs of a backfill that run at once")
 

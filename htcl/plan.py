@@ -95,7 +95,7 @@ def plan(
     fine_tune: bool = True,
     inputs: Mapping[str, str] | None = None,
 ) -> dict[str, Step]:
-    """Work out all steps in the order they run.
+    """Work out all steps, each after those that it reads.
 
     Args:
         config: the configuration.

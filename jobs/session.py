@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ DEFAULTS = {
     "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
 }
 """Settings of a session where neither the configuration nor spark-submit has them."""
+
+_RAISED = re.compile(rf"\b({HTCLError.__name__}|{PassingError.__name__}): (.*\S.*)")
 
 
 def job_parser(description: str) -> argparse.ArgumentParser:
@@ -57,12 +60,12 @@ def run_job(parser: argparse.ArgumentParser, main: Callable[[PipelineConfig, arg
 
 
 def executor_error(text: str) -> HTCLError | None:
-    """The HTCLError that was raised in an executor and came back inside Spark's own error."""
-    for kind in (PassingError, HTCLError):
-        _, found, rest = text.rpartition(f"{kind.__name__}: ")
-        if found and rest.strip():
-            return kind(rest.splitlines()[0].strip())
-    return None
+    """The HTCLError that was raised in an executor and came back inside Spark's own; causes stand before it."""
+    raised = _RAISED.findall(text)
+    if not raised:
+        return None
+    name, sentence = raised[-1]
+    return (PassingError if name == PassingError.__name__ else HTCLError)(sentence.strip())
 
 
 @contextlib.contextmanager

@@ -199,7 +199,8 @@ def _queries(
         from htcl.embeddings.embedder import SongEmbedder
 
         model_id = manifests["stage2"]["key"]
-        vectors = SongEmbedder.load(str(store.fetch("stage2", model_id)), model_id).embed_texts(texts)
+        folder = str(store.fetch("stage2", model_id))
+        vectors = SongEmbedder.load(folder, model_id, "cpu").embed_texts(texts)  # a GPU may be embedding the catalog
         found = [songs.nearest(vector, HITS) for vector in vectors]
         queries = [QueryResult("text", text, hits(top)) for text, top in zip(texts, found, strict=True)]
     held_out = [row for row, track in enumerate(songs.tracks) if catalog[track]["split"] == "test"]

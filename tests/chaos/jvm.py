@@ -15,15 +15,16 @@ def quick_start(folder: Path, environment: dict[str, str]) -> dict[str, str]:
     """What makes spark-submit start fast, by an archive of loaded classes in a folder; added to its environment.
 
     Raises:
-        subprocess.CalledProcessError: when Spark does not run here.
+        AssertionError: with its last lines, when Spark does not run here.
     """
     archive = folder / "classes.jsa"
     leave = {"SPARK_SUBMIT_OPTS": f"{LIGHT} -XX:ArchiveClassesAtExit={archive}"}
-    subprocess.run(
+    done = subprocess.run(
         [str(BIN / "spark-submit"), "--master", "local[1]", str(CLASSES)],
         env={**environment, **leave},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr[-3000:]
     return {"SPARK_SUBMIT_OPTS": f"{LIGHT} -XX:SharedArchiveFile={archive}"}

@@ -33,7 +33,7 @@ def change(project: Path, **sections: Any) -> None:
     project.write_text(yaml.safe_dump(values))
 
 
-def expect_refusal(htcl: Htcl, project: Path, *words: str) -> None:
+def expect_refusal(htcl: Htcl, project: Path, *words: str) -> str:
     done = htcl("run", project)
     printed = done.stdout + done.stderr
     assert done.returncode != 0
@@ -43,6 +43,7 @@ def expect_refusal(htcl: Htcl, project: Path, *words: str) -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("htcl: ")
     assert all(word in last for word in words), last
+    return printed
 
 
 def test_a_config_typo_names_the_key_and_the_nearest_one(htcl: Htcl, project: Path) -> None:
@@ -90,6 +91,14 @@ def test_a_refused_run_leaves_what_is_published_as_it_was(htcl: Htcl, own_run: R
     expect_refusal(htcl, own_run.path, "none of", "is a positive response", "interactions.positive (purchase)")
     assert require_champion(own_run.config.workspace) == before
     assert "T000003" not in htcl("similar", "T000003", "--config", own_run.path).stderr
+
+
+def test_a_refused_step_ends_what_works_beside_it(htcl: Htcl, own_run: Run) -> None:
+    change(own_run.path, pairs={"min_users": 40}, stage1={"epochs": 5000})
+    printed = expect_refusal(htcl, own_run.path, "with 40 users", "lower pairs.min_users")
+    assert "stage1: runs, because" in printed and "stage2: runs" not in printed
+    training = Path(own_run.config.workspace) / "training"
+    assert list(training.glob("stage1-*/checkpoints/step-*"))
 
 
 def test_the_demo_command_makes_a_world_once(htcl: Htcl, tmp_path: Path) -> None:

@@ -77,14 +77,18 @@ def first_step(line: str) -> int:
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"pairs": {"top_k": 9}}, "session started"), (LONG, "global_step=")],
-    ids=["Spark", "ranks"],
+    [
+        ({"pairs": {"top_k": 9}, "stage1": {"epochs": 400}}, ("session started", "global_step=")),
+        (LONG, ("global_step=",)),
+    ],
+    ids=["Spark and ranks", "ranks"],
 )
 def test_cancelling_a_run_ends_all_that_it_started(
-    served: Serving, workspace: Path, settings: dict[str, object], words: str
+    served: Serving, workspace: Path, settings: dict[str, object], words: tuple[str, ...]
 ) -> None:
     flow_run = start(served, workspace, settings)
-    served.await_line(flow_run, words)
+    for word in words:
+        served.await_line(flow_run, word)
     lease = holder(workspace)
     assert at_work(lease)
     before = time.monotonic()

@@ -38,9 +38,10 @@ def test_a_killed_run_leaves_whole_artifacts_and_the_next_goes_on_from_there(dem
 
 
 def test_steps_run_side_by_side_where_neither_reads_the_other(demo_run: Run) -> None:
-    for one, other in (("pairs", "stage1"), ("embeddings", "report")):
-        begin, end = (demo_run.finished.index(word) for word in (f"{other}: runs", f"Task run '{one}' - Finished"))
-        assert begin < end, f"{other} began after {one} had ended"
+    for steps in (("pairs", "stage1"), ("embeddings", "report")):
+        begun = [demo_run.finished.index(f"{step}: runs") for step in steps]
+        ended = [demo_run.finished.index(f"Task run '{step}' - Finished") for step in steps]
+        assert max(begun) < min(ended), steps
 
 
 def test_every_artifact_holds_what_its_manifest_lists(demo_run: Run) -> None:

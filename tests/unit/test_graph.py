@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from prefect.states import Completed, Failed
+from prefect.states import Completed, Failed, Pending
 
 from flows import graph
 from flows.steps import REFUSED
@@ -14,21 +14,28 @@ from htcl.processes import allow_sessions, run_process
 
 
 class Future:
-    def __init__(self, state=None, wait=lambda: None):
-        self.state, self.wait = state or Completed(data="key"), wait
+    def __init__(self, state=None):
+        self.state = state or Completed(data="key")
+
+
+@pytest.fixture(autouse=True)
+def ended_in_turn(monkeypatch):
+    """Tasks end in the order in which they are given."""
+    monkeypatch.setattr(graph, "as_completed", iter)
 
 
 def started():
     return run_process(["true"], print)[0] == 0
 
 
-def test_a_cancelled_run_starts_no_more_processes_and_the_next_run_does():
-    def cancelled():
+def test_a_cancelled_run_starts_no_more_processes_and_the_next_run_does(monkeypatch):
+    def cancelled(futures):
         raise KeyboardInterrupt
 
     try:
-        with pytest.raises(KeyboardInterrupt):
-            graph.wait_for([Future(), Future(wait=cancelled)])
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(graph, "as_completed", cancelled)
+            graph.wait_for([Future()])
         with pytest.raises(HTCLError, match="the run is being ended"):
             started()
         assert graph.wait_for([Future()]) == ["key"]
@@ -39,17 +46,22 @@ def test_a_cancelled_run_starts_no_more_processes_and_the_next_run_does():
 
 
 @pytest.mark.parametrize(("name", "kind"), [(REFUSED, HTCLError), (None, PassingError)])
-def test_a_failed_step_ends_the_run_with_its_sentence_when_the_others_have_ended(name, kind):
-    waited = []
-    refused = Future(Failed(message="mend the log", name=name), lambda: waited.append("refused"))
-    futures = [Future(), refused, Future(wait=lambda: waited.append("beside it"))]
+def test_the_first_failed_step_ends_the_run_with_its_sentence(monkeypatch, name, kind):
+    looked_at = []
+    monkeypatch.setattr(graph, "as_completed", lambda futures: (looked_at.append(f) or f for f in futures))
+    not_ready = Future(Pending(name="NotReady", message="a step that it reads"))
+    refused = Future(Failed(message="mend the log", name=name))
+    futures = [Future(), not_ready, refused, Future()]
     with pytest.raises(HTCLError, match="mend the log") as told:
         graph.wait_for(futures)
     assert type(told.value) is kind
-    assert waited == ["refused", "beside it"]
+    assert looked_at == futures[:3]
 
 
-def test_a_step_waits_for_those_that_it_reads_and_no_others(monkeypatch):
+@pytest.mark.parametrize(
+    ("side_by_side", "of_stage1"), [(True, ["shards"]), (False, ["shards", "pairs"])], ids=["at once", "in turn"]
+)
+def test_a_step_waits_for_those_that_it_reads(monkeypatch, side_by_side, of_stage1):
     reads = {"catalog": [], "shards": ["catalog"], "pairs": ["shards", "log"], "stage1": ["shards"]}
     steps = {
         name: Step(name, Recipe(name, 1, {}, {parent: f"{parent}-key" for parent in parents}), False, "never run here")
@@ -67,6 +79,7 @@ def test_a_step_waits_for_those_that_it_reads_and_no_others(monkeypatch):
 
     monkeypatch.setattr(graph, "plan", lambda *arguments: steps)
     monkeypatch.setattr(graph, "retried", lambda config, work: Work())
-    made = graph.make(SimpleNamespace(config=None, inputs={}), ["shards", "pairs", "stage1"])
+    config = SimpleNamespace(steps=SimpleNamespace(side_by_side=side_by_side))
+    made = graph.make(SimpleNamespace(config=config, inputs={}), ["shards", "pairs", "stage1"])
     assert made == {"shards": "shards", "pairs": "pairs", "stage1": "stage1"}
-    assert waits == {"shards": [], "pairs": ["shards"], "stage1": ["shards"]}
+    assert waits == {"shards": [], "pairs": ["shards"], "stage1": of_stage1}

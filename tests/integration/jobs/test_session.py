@@ -66,3 +66,9 @@ def test_other_errors_hold_no_sentence():
     for kind in (HTCLError, PassingError):
         found = executor_error(f"…\nhtcl.errors.{kind.__name__}: no\n\tat org.apache.spark…")
         assert (type(found), str(found)) == (kind, "no")
+
+
+def test_of_several_errors_the_last_is_what_was_raised():
+    cause = "htcl.errors.PassingError: away\n\nThe above exception was the direct cause of …"
+    found = executor_error(f"{cause}\n\nhtcl.errors.HTCLError: mend it")
+    assert (type(found), str(found)) == (HTCLError, "mend it")
