@@ -183,13 +183,18 @@ def wait_for(futures: Iterable[PrefectFuture[Any]]) -> list[Any]:
     """
     futures = list(futures)
     try:
-        lost = next((future.state for future in as_completed(futures) if _failed(future.state)), None)
+        lost = next((state for state in map(_final_state, as_completed(futures)) if _failed(state)), None)
     except BaseException:  # cancelled or interrupted: no signal reaches the threads
         end_live_sessions()  # and a task between two commands starts no other
         raise
     if lost:
         raise (HTCLError if lost.name == REFUSED else PassingError)(lost.message or "a step failed")
     return [future.state.result() for future in futures]
+
+
+def _final_state(future: PrefectFuture[Any]) -> State[Any]:
+    future.wait()  # a future that has ended takes over its state only now; before, it would ask the server
+    return future.state
 
 
 def _failed(state: State[Any]) -> bool:

@@ -14,8 +14,13 @@ from htcl.processes import allow_sessions, run_process
 
 
 class Future:
+    """As Prefect's: its state is known once it has been waited for."""
+
     def __init__(self, state=None):
-        self.state = state or Completed(data="key")
+        self.state, self._final_state = Pending(), state or Completed(data="key")
+
+    def wait(self):
+        self.state = self._final_state
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +79,7 @@ def test_a_step_waits_for_those_that_it_reads(monkeypatch, side_by_side, of_stag
             return self
 
         def submit(self, run, step, champion, fine_tune, wait_for):
-            waits[step.name] = [future.state.data for future in wait_for]
+            waits[step.name] = [future._final_state.data for future in wait_for]
             return Future(Completed(data=step.name))
 
     monkeypatch.setattr(graph, "plan", lambda *arguments: steps)
