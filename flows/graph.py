@@ -25,6 +25,8 @@ JUDGED = ("catalog", "shards", "pairs", "stage1", "stage2", "gate_set", "evaluat
 """Steps that make a candidate and what the gate looks at."""
 SERVED = ("embeddings", "index")
 """Steps that make what readers see of it."""
+Futures = dict[str, PrefectFuture[Any]]
+"""By the name of the step."""
 
 
 def make(run: Run, names: Iterable[str], champion: str | None = None, fine_tune: bool = True) -> Keys:
@@ -143,9 +145,6 @@ def _refused(run: Run, base: Champion | None, model: str, reasons: list[str]) ->
     return f"{kept}: {' '.join(reasons)}"
 
 
-Futures = dict[str, PrefectFuture[Any]]
-
-
 def _start(run: Run, names: Iterable[str], champion: str | None, fine_tune: bool = True) -> Futures:
     steps = plan(run.config, champion, fine_tune, run.inputs)
     futures: Futures = {}
@@ -155,9 +154,8 @@ def _start(run: Run, names: Iterable[str], champion: str | None, fine_tune: bool
             get_run_logger().info(f"{name}: skipped, nothing changed (key {step.key})")
         # Prefect remembers a key whose artifact may have been collected since.
         work = retried(run.config, run_step).with_options(refresh_cache=not step.published)
-        before = [futures[parent] for parent in step.recipe.inputs if parent in futures]
-        if not run.config.steps.side_by_side:
-            before = list(futures.values())
+        reads = step.recipe.inputs if run.config.steps.side_by_side else futures
+        before = [futures[other] for other in reads if other in futures]
         futures[name] = work.submit(run, step, champion, fine_tune, wait_for=before)
     return futures
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from tests.integration.cluster import LIGHT_JVM
 from tests.integration.harness import BIN
 
-LIGHT = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 CLASSES = Path(__file__).parent / "classes.py"
 
 
@@ -18,7 +18,7 @@ def quick_start(folder: Path, environment: dict[str, str]) -> dict[str, str]:
         AssertionError: with its last lines, when Spark does not run here.
     """
     archive = folder / "classes.jsa"
-    leave = {"SPARK_SUBMIT_OPTS": f"{LIGHT} -XX:ArchiveClassesAtExit={archive}"}
+    leave = {"SPARK_SUBMIT_OPTS": f"{LIGHT_JVM} -XX:ArchiveClassesAtExit={archive}"}
     done = subprocess.run(
         [str(BIN / "spark-submit"), "--master", "local[1]", str(CLASSES)],
         env={**environment, **leave},
@@ -27,4 +27,4 @@ def quick_start(folder: Path, environment: dict[str, str]) -> dict[str, str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return {"SPARK_SUBMIT_OPTS": f"{LIGHT} -XX:SharedArchiveFile={archive}"}
+    return {"SPARK_SUBMIT_OPTS": f"{LIGHT_JVM} -XX:SharedArchiveFile={archive}"}
