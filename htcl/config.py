@@ -10,16 +10,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, Field, PositiveInt, field_validator, model_validator
 
+from htcl.report_card.settings import ReportCardConfig
+from htcl.section import Section
 from htcl.text import DEFAULT_TEXT_FIELDS, TextColumn
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
 
 TableFormat = Literal["auto", "parquet", "jsonl", "csv"]
 
@@ -147,6 +142,9 @@ class SplitConfig(Section):
 
     test_share: float = Field(0.1, ge=0, lt=1, description="Share of split groups that no training sees")
     validation_share: float = Field(0.05, ge=0, lt=1, description="Share of split groups for validation")
+    test_artist_share: float = Field(
+        0.0, ge=0, lt=1, description="Share of artists of whom no training sees a song, beside test_share"
+    )
     warm_test_share: float = Field(0.1, ge=0, lt=1, description="Newest share of the log, kept for warm test pairs")
     seed: int = Field(3407, description="Another seed gives another split")
 
@@ -327,11 +325,16 @@ _DEEPSPEED_DIALS = {
 class StageConfig(Section):
     """One stage's recipe."""
 
-    epochs: int = Field(20, gt=0, description="Passes over the songs (stage 1) or pairs (stage 2)")
+    epochs: int = Field(
+        20, ge=0, description="Passes over the songs (stage 1) or pairs (stage 2); 0 leaves the model as it begins"
+    )
     global_batch_size: int = Field(32, gt=1, description="Songs (stage 1) or pairs (stage 2) the loss sees at once")
     text_encoder_lr: float = Field(1e-5, ge=0, description="Learning rate; 0 freezes the text encoder")
     audio_encoder_lr: float = Field(1e-4, ge=0, description="Learning rate; 0 freezes the audio encoder")
-    head_lr: float = Field(1e-4, ge=0, description="Learning rate of heads, fusion and temperatures")
+    text_head_lr: float = Field(
+        1e-4, ge=0, description="Learning rate; 0 freezes the text head: texts stay where they are, and songs move"
+    )
+    head_lr: float = Field(1e-4, ge=0, description="Learning rate of audio head, fusion and temperatures")
     dropout: float = Field(0.1, ge=0, lt=1, description="Probability, in the audio encoder and the heads")
     lr_scheduler_type: Literal["constant", "cosine"] = Field(
         "constant", description="Learning rates after the warm-up: as they are, or along a half cosine to 0"
@@ -341,19 +344,31 @@ class StageConfig(Section):
         True, description="Songs of one split group, and in stage 2 all known pairs, are no negatives of each other"
     )
     text_field_dropout: float = Field(0.0, ge=0, lt=1, description="Probability that a metadata field is left out")
+    crop_seconds: float | None = Field(
+        None, gt=0, description="Seconds of a song that a step reads, from a place drawn at random; empty: all"
+    )
     time_mask_ratio: float = Field(0.0, ge=0, lt=1, description="Greatest share of a song's frames that is masked")
     frequency_mask_ratio: float = Field(0.0, ge=0, lt=1, description="Greatest share of the mel bands that is masked")
 
     @property
     def augments(self) -> bool:
         """Whether texts or log-mels are changed at random."""
-        return bool(self.text_field_dropout or self.time_mask_ratio or self.frequency_mask_ratio)
+        return bool(self.text_field_dropout or self.crop_seconds or self.time_mask_ratio or self.frequency_mask_ratio)
+
+
+class LossWeights(Section):
+    """Weights of the terms of stage 2's loss (paper: 1, 1, 1)."""
+
+    audio_text: float = Field(1.0, ge=0, description="What the songs are")
+    audio_audio: float = Field(1.0, ge=0, description="Who likes them, by sound alone")
+    audio_fusion: float = Field(1.0, ge=0, description="Who likes them, by sound against sound and text")
 
 
 class Stage2Config(StageConfig):
     """Stage 2's recipe: the encoders move slowly, the heads do not."""
 
     audio_encoder_lr: float = Field(1e-5, ge=0, description="Learning rate; 0 freezes the audio encoder")
+    loss_weights: LossWeights = Field(LossWeights(), description="What each term of the loss counts")
     popularity_correction: bool = Field(
         False, description="Logits lose the log probability with which their column is drawn (logQ)"
     )
@@ -364,6 +379,7 @@ class Stage2Config(StageConfig):
 
 _NOT_THE_AUTHORS = (
     "text_field_dropout",
+    "crop_seconds",
     "time_mask_ratio",
     "frequency_mask_ratio",
     "popularity_correction",
@@ -469,6 +485,7 @@ class PipelineConfig(Section):
     embedding: EmbeddingConfig = EmbeddingConfig()
     search: SearchConfig = SearchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    report_card: ReportCardConfig = ReportCardConfig()
     gate: GateConfig = GateConfig()
     spark: SparkConfig = SparkConfig()
     steps: StepsConfig = StepsConfig()
@@ -508,6 +525,12 @@ class PipelineConfig(Section):
                 f"audio.min_seconds = {audio.min_seconds:g} lets in audio of less than {frames} frames, which the "
                 f"audio encoder cannot read; set it to {math.ceil(100 * seconds) / 100} or more"
             )
+        for name, stage in (("stage1", self.stage1), ("stage2", self.stage2)):
+            if stage.crop_seconds is not None and stage.crop_seconds < audio.min_seconds:
+                raise ValueError(
+                    f"{name}.crop_seconds = {stage.crop_seconds:g} is less than audio.min_seconds = "
+                    f"{audio.min_seconds:g}, the shortest song that is read; raise it"
+                )
         return self
 
 

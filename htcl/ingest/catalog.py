@@ -84,7 +84,7 @@ def _checked_rows(
             continue
         checked = _typed(row)
         seen.add(checked["track_id"])
-        checked["split"] = split_of(checked["split_group"], config.split)
+        checked["split"] = split_of(checked["split_group"], config.split, checked["artist"])
         yield checked
 
 

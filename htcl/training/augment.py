@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from htcl.shards.reader import Mel
+
 
 def song_generator(seed: int, step: int, row: int) -> np.random.Generator:
     """Random numbers of one song in one step: the same on any rank and in a resumed run."""
@@ -25,6 +27,20 @@ def drop_fields(fields: Sequence[str], rate: float, generator: np.random.Generat
     if not kept.any():
         kept[generator.integers(len(fields))] = True
     return [field for field, keep in zip(fields, kept, strict=True) if keep]
+
+
+def crop_frames(mel: Mel, frames: int, generator: np.random.Generator) -> Mel:
+    """So many frames of a song from a place drawn at random; a shorter song is left whole.
+
+    A few seconds at a time are a standard augmentation of contrastive training on music (Spijkervet & Burgoyne 2021).
+
+    Args:
+        mel: log-mel [frames, n_mels].
+        frames: most that are kept.
+        generator: of the song.
+    """
+    start = int(generator.integers(max(len(mel) - frames, 0) + 1))
+    return mel[start : start + frames]
 
 
 def mask_bands(features: Tensor, time_ratio: float, frequency_ratio: float, generator: np.random.Generator) -> None:

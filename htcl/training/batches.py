@@ -16,15 +16,16 @@ import pyarrow.dataset as ds
 import torch
 from torch import Tensor
 
-from htcl.config import Stage2Config, StageConfig
+from htcl.audio.features import num_frames
+from htcl.config import LossWeights, Stage2Config, StageConfig
 from htcl.ingest.catalog import CATALOG_FILE
 from htcl.models import HTCLProcessor
 from htcl.shards.index import rows_of
 from htcl.shards.order import Int64
 from htcl.shards.reader import Mel, ShardReader
 from htcl.text import metadata_text
-from htcl.training.augment import drop_fields, mask_bands, song_generator
-from htcl.training.losses import Corrections, PairCorrections
+from htcl.training.augment import crop_frames, drop_fields, mask_bands, song_generator
+from htcl.training.losses import EQUAL_WEIGHTS, Corrections, PairCorrections
 from htcl.training.samples import Float32, Int32
 from htcl.training.schedule import Assignment, Schedule, assign_occurrences, assign_songs
 
@@ -54,6 +55,7 @@ class Batch:
         log_q: log probability [batch, 2, 2] that a place of a sample (anchor, positive; last axis) holds a song of
             this sample (its anchor, its positive); None without correction.
         mask: whether false negatives are masked.
+        weights: of the terms of stage 2's loss.
     """
 
     step: int
@@ -64,6 +66,7 @@ class Batch:
     known: tuple[Tensor, Tensor] | None = None
     log_q: Tensor | None = None
     mask: bool = True
+    weights: LossWeights = EQUAL_WEIGHTS
 
     @property
     def size_bytes(self) -> int:
@@ -139,6 +142,13 @@ class Songs:
         """Log-mels [frames, n_mels] of index rows, read together."""
         return self._reader.read(rows)
 
+    def crop_frames(self, stage: StageConfig | None) -> int | None:
+        """Most frames of a song that a step of a stage reads; None for all."""
+        if stage is None or stage.crop_seconds is None:
+            return None
+        audio = self._processor.audio_config
+        return num_frames(round(stage.crop_seconds * audio.sample_rate), audio.hop_length)
+
     def inputs(
         self, rows: Int64, mels: list[Mel], stage: StageConfig | None = None, seed: int = 0, step: int = 0
     ) -> MicroBatch:
@@ -152,6 +162,8 @@ class Songs:
             step: the global step.
         """
         generators = [song_generator(seed, step, int(row)) for row in rows] if stage and stage.augments else []
+        if most := self.crop_frames(stage):
+            mels = [crop_frames(mel, most, generator) for mel, generator in zip(mels, generators, strict=True)]
         audio = self._processor.from_mels(mels)
         if stage and (stage.time_mask_ratio or stage.frequency_mask_ratio):
             lengths = audio["attention_mask"].sum(dim=1).tolist()
@@ -209,13 +221,14 @@ class Loader:
         samples = self.schedule.samples
         assigned = self._assign(rows)
         mels, seed = self.songs.mels(assigned.songs), self.schedule.seed
-        frames = samples.frames[assigned.songs]
+        frames = self._frames[assigned.songs]
         # The authors pad all songs alike.
         parts = micro_batches(np.ones_like(frames) if self.reference_parity else frames, self.micro_batch_size)
         inputs = [self.songs.inputs(assigned.songs[at], mels[at], self.stage, seed, step) for at in parts]
         places, groups = torch.from_numpy(assigned.places), torch.from_numpy(samples.groups[rows].astype(np.int64))
+        weights = self.stage.loss_weights if isinstance(self.stage, Stage2Config) else EQUAL_WEIGHTS
         if self.reference_parity:
-            return Batch(step, inputs, places, torch.arange(len(rows)), groups, mask=False)
+            return Batch(step, inputs, places, torch.arange(len(rows)), groups, mask=False, weights=weights)
         local = len(rows) // self.world_size
         own = np.arange(self.rank * local, (self.rank + 1) * local)
         return Batch(
@@ -227,12 +240,19 @@ class Loader:
             self._known(groups.numpy(), own),
             self._log_q(rows),
             self.stage.mask_false_negatives,
+            weights,
         )
 
     def _assign(self, rows: Int64) -> Assignment:
         if self.reference_parity:
             return assign_occurrences(rows, self.rank, self.world_size)
-        return assign_songs(rows, self.schedule.samples.frames, self.rank, self.world_size)
+        return assign_songs(rows, self._frames, self.rank, self.world_size)
+
+    @cached_property
+    def _frames(self) -> Int32:
+        """Frames of each index row that a step reads."""
+        most = self.songs.crop_frames(self.stage)
+        return self.schedule.samples.frames if most is None else np.minimum(self.schedule.samples.frames, most)
 
     def _known(self, groups: Int64, own: Int64) -> tuple[Tensor, Tensor] | None:
         graph = self.schedule.samples.known

@@ -26,7 +26,7 @@ _CARD = """{front_matter}
 | made from | {inputs} |
 | training samples | {samples} |
 | steps | {steps}, of {batch} samples |
-| last logged loss | {loss:.4f} |
+| last logged loss | {loss} |
 | text encoder | {text_encoder} |
 
 {results}
@@ -48,7 +48,12 @@ def write_metrics(folder: Path, records: list[dict[str, Any]]) -> None:
 
 
 def write_model_card(
-    folder: Path, config: PipelineConfig, step: Step, schedule: Schedule, loss: float, results: list[Result]
+    folder: Path,
+    config: PipelineConfig,
+    step: Step,
+    schedule: Schedule,
+    records: list[dict[str, Any]],
+    results: list[Result],
 ) -> None:
     """Write README.md beside the weights: what the model was made from, and what it does on unseen songs.
 
@@ -57,7 +62,7 @@ def write_model_card(
         config: the configuration.
         step: the stage.
         schedule: what it was trained on.
-        loss: the last that was logged.
+        records: the training log; empty where there was no step.
         results: of `validate`.
     """
     measured = _MEASURED.format(table=markdown_table(results, [step.name])) if results else "Nothing was measured."
@@ -73,7 +78,7 @@ def write_model_card(
         steps=schedule.total_steps,
         batch=schedule.batch_size,
         results=measured.strip(),
-        loss=loss,
+        loss=f"{records[-1]['loss']:.4f}" if records else "–",
         text_encoder=config.model.text_encoder,
     )
     (folder / "README.md").write_text(text)

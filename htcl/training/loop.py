@@ -77,7 +77,7 @@ def train(config: PipelineConfig, step: Step, liveness: Liveness) -> None:
             model.save_pretrained(draft.path)
             processor.save_pretrained(draft.path)
             write_metrics(draft.path, records)
-            write_model_card(draft.path, config, step, schedule, records[-1]["loss"], results)
+            write_model_card(draft.path, config, step, schedule, records, results)
             draft.figures = {"processes": dist.get_world_size()}
         storage.remove_folder(work)  # checkpoints have served once the model is published
     engine.destroy()  # without waiting for rank 0: an upload may take longer than a collective
@@ -156,7 +156,7 @@ def _loader(
     share = stage.hard_negative_share if isinstance(stage, Stage2Config) else 0.0
     schedule = Schedule(samples, stage.global_batch_size, epochs, config.training.seed, share)
     world = dist.get_world_size()
-    if not schedule.total_steps:
+    if epochs and not schedule.total_steps:
         raise HTCLError(
             f"{step.name}: {len(samples.songs)} samples do not fill one batch; lower "
             f"{step.name}.global_batch_size (now {stage.global_batch_size})"

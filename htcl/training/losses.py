@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
+from htcl.config import LossWeights
+
 MAX_LOGIT_SCALE = math.log(100.0)
 
 
@@ -51,6 +53,7 @@ class PairCorrections:
 
 
 NO_PAIRS = PairCorrections()
+EQUAL_WEIGHTS = LossWeights()
 
 
 class _GatherRows(torch.autograd.Function):
@@ -178,10 +181,9 @@ def stage2_loss(
     own: Tensor | None = None,
     corrections: PairCorrections = NO_PAIRS,
     clamp: bool = True,
+    weights: LossWeights = EQUAL_WEIGHTS,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Songs that the same listeners respond to, and the space of stage 1 kept (paper, stage 2).
-
-    The weights of the three terms are 1, 1, 1.
 
     Args:
         audio: audio embeddings of the anchors and of their positives of all ranks, each [batch, size].
@@ -191,10 +193,11 @@ def stage2_loss(
         own: int64 [rows], the pairs that this rank computes; None computes all.
         corrections: of the three kinds of comparison.
         clamp: hold the temperatures at ln 100 or below; off under reference parity.
+        weights: of the three terms.
 
     Returns:
-        The loss, [], and its terms without gradient: `audio_text` over all 2 x batch songs, `audio_audio`, and
-        `audio_fusion`, the mean of anchor audio against positive fusion and the reverse.
+        The loss, [], and its terms, neither weighted nor with gradient: `audio_text` over all 2 x batch songs,
+        `audio_audio`, and `audio_fusion`, the mean of anchor audio against positive fusion and the reverse.
     """
     tau_1, tau_2, tau_3 = (clamp_logit_scale(tau) if clamp else tau for tau in taus)
     both = None if own is None else torch.cat([own, own + len(audio[0])])
@@ -204,7 +207,8 @@ def stage2_loss(
     reverse = contrastive_loss(fusion[0], audio[1], tau_3, own, corrections.forth, corrections.back)
     audio_fusion = (ahead + reverse) / 2
     terms = {"audio_text": audio_text, "audio_audio": audio_audio, "audio_fusion": audio_fusion}
-    return audio_text + audio_audio + audio_fusion, {name: term.detach() for name, term in terms.items()}
+    total = weights.audio_text * audio_text + weights.audio_audio * audio_audio + weights.audio_fusion * audio_fusion
+    return total, {name: term.detach() for name, term in terms.items()}
 
 
 def _gather(rows: Tensor) -> Tensor:

@@ -17,23 +17,28 @@ def load_model(folder: Path) -> tuple[HTCLModel, HTCLProcessor]:
     return HTCLModel.from_pretrained(folder), HTCLProcessor.from_pretrained(folder)
 
 
+_GROUPS = {"text_model": "text_encoder", "audio_model": "audio_encoder", "text_mlp": "text_head"}
+"""Module of the model -> its parameter group; all others are heads."""
+
+
 def parameter_groups(model: HTCLModel, stage: StageConfig) -> list[dict[str, Any]]:
     """Parameters with their learning rates (paper: encoders and heads differ); rate 0 freezes.
 
     Returns:
-        Groups for the optimizer, named text_encoder, audio_encoder, heads.
+        Groups for the optimizer, named text_encoder, audio_encoder, text_head, heads.
     """
     rates = {
         "text_encoder": stage.text_encoder_lr,
         "audio_encoder": stage.audio_encoder_lr,
+        "text_head": stage.text_head_lr,
         "heads": stage.head_lr,
     }
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
     for name, parameter in model.named_parameters():
-        encoder = {"text_model": "text_encoder", "audio_model": "audio_encoder"}.get(name.split(".")[0], "heads")
-        parameter.requires_grad_(rates[encoder] > 0)
-        if rates[encoder] > 0:
-            groups[encoder].append(parameter)
+        group = _GROUPS.get(name.split(".")[0], "heads")
+        parameter.requires_grad_(rates[group] > 0)
+        if rates[group] > 0:
+            groups[group].append(parameter)
     return [{"params": found, "lr": rates[name], "name": name} for name, found in groups.items() if found]
 
 

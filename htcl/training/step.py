@@ -102,7 +102,9 @@ def batch_loss(embeddings: Tensor, scales: Tensor, batch: Batch, parity: bool) -
     audios, texts, fusions = zip(anchors, positives, strict=True)
     first, second, third = scales.unbind()
     taus = (first, second, third)
-    return stage2_loss(audios, texts, fusions, taus, batch.own, batch.between_pairs(), clamp=not parity)
+    return stage2_loss(
+        audios, texts, fusions, taus, batch.own, batch.between_pairs(), clamp=not parity, weights=batch.weights
+    )
 
 
 def forward_backward(

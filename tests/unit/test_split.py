@@ -37,3 +37,17 @@ def test_the_side_of_a_group_is_the_same_in_every_release():
         "validation",
         "test",
     ]
+
+
+def test_a_held_out_artist_is_held_out_whatever_the_group_and_others_stay_where_they_are():
+    some = SplitConfig(test_share=0.1, validation_share=0.1, test_artist_share=0.3)
+    sides = {artist: {split_of(g, some, artist) for g in GROUPS[:200]} for artist in map(str, range(400))}
+    held_out = [artist for artist, found in sides.items() if found == {"test"}]
+    assert abs(len(held_out) / len(sides) - 0.3) < 0.07
+    for artist in set(sides) - set(held_out):
+        assert [split_of(g, some, artist) for g in GROUPS[:50]] == [split_of(g, some) for g in GROUPS[:50]]
+
+
+def test_songs_without_an_artist_go_by_their_group():
+    everyone = SplitConfig(test_share=0, validation_share=0, test_artist_share=0.99)
+    assert {split_of(g, everyone, None) for g in GROUPS} == {split_of(g, everyone, "") for g in GROUPS} == {"train"}

@@ -175,6 +175,8 @@ def make_project(folder, **world) -> Project:
     (folder / "catalog.jsonl").write_text("{}\n")
     (folder / "log.jsonl").write_text("{}\n")
 
+    rates = {"head_lr": 1e-2, "text_head_lr": 1e-2, "audio_encoder_lr": 1e-3}
+
     def make(name, training, stage1, stage2=None):
         config = validate_config(
             {
@@ -190,8 +192,8 @@ def make_project(folder, **world) -> Project:
                     **{key: value for key, value in AUDIO.items() if key != "n_mels"},
                 },
                 "training": {"processes": 2, "log_every_steps": 1, **training},
-                "stage1": {"global_batch_size": 4, "head_lr": 1e-2, "audio_encoder_lr": 1e-3, **stage1},
-                "stage2": {"global_batch_size": 4, "head_lr": 1e-2, "audio_encoder_lr": 1e-3, **(stage2 or {})},
+                "stage1": {"global_batch_size": 4, **rates, **stage1},
+                "stage2": {"global_batch_size": 4, **rates, **(stage2 or {})},
             },
             "test",
         )

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
+from htcl.config import LossWeights
 from htcl.training.losses import (
     MAX_LOGIT_SCALE,
     Corrections,
@@ -81,6 +82,15 @@ def test_a_sampler_that_draws_all_songs_alike_corrects_nothing():
     a, b = normal(4, SIZE, seed=0), normal(4, SIZE, seed=1)
     alike = Corrections(log_q=torch.full((4,), -3.0))
     torch.testing.assert_close(contrastive_loss(a, b, scale(), None, alike, alike), contrastive_loss(a, b, scale()))
+
+
+def test_terms_of_stage_2_are_weighted_and_told_as_they_are():
+    views, taus = [tuple(normal(2, 3, SIZE, seed=seed)) for seed in range(3)], (scale(), scale(), scale())
+    _, terms = stage2_loss(*views, taus)
+    weights = LossWeights(audio_text=0.5, audio_audio=3, audio_fusion=0)
+    total, told = stage2_loss(*views, taus, weights=weights)
+    torch.testing.assert_close(total, 0.5 * terms["audio_text"] + 3 * terms["audio_audio"])
+    assert told == terms
 
 
 def test_terms_of_stage_2_have_their_own_corrections():

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htcl.training.augment import drop_fields, mask_bands, song_generator
+from htcl.training.augment import crop_frames, drop_fields, mask_bands, song_generator
 
 FIELDS = ["title", "artist", "album", "genre", "language", "tags"]
 RATIO = st.floats(0, 0.98)
@@ -34,6 +34,20 @@ def test_each_field_is_dropped_at_the_rate(rate):
 def test_the_field_that_stays_alone_is_any():
     kept = [drop_fields(FIELDS, 0.999, song_generator(0, 0, row))[0] for row in range(600)]
     assert min(kept.count(field) for field in FIELDS) > 50
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 1000))
+def test_a_crop_is_a_stretch_of_the_song_of_at_most_its_length(length, frames, row):
+    song = np.arange(length, dtype=np.float16)[:, None] * np.ones(3, np.float16)
+    cropped = crop_frames(song, frames, song_generator(0, 0, row))
+    assert len(cropped) == min(length, frames)
+    assert (np.diff(cropped[:, 0]) == 1).all()
+
+
+def test_a_crop_begins_anywhere():
+    song = np.arange(12, dtype=np.float16)[:, None]
+    assert {int(crop_frames(song, 5, song_generator(0, 0, row))[0, 0]) for row in range(200)} == set(range(8))
 
 
 def masked(shape, time_ratio, frequency_ratio, row):

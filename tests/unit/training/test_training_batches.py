@@ -17,7 +17,7 @@ from htcl.training.batches import ENOUGH_FRAMES, LEAST_BUCKET, PADDING_SHARE, RE
 from htcl.training.samples import KnownPairs, Samples, stage1_samples
 from htcl.training.schedule import Schedule
 
-AUGMENTED = StageConfig(text_field_dropout=0.5, time_mask_ratio=0.5, frequency_mask_ratio=0.5)
+AUGMENTED = StageConfig(text_field_dropout=0.5, crop_seconds=2.0, time_mask_ratio=0.5, frequency_mask_ratio=0.5)
 FRAMES = (
     st.integers(1, 60)
     .flatmap(lambda songs: st.lists(st.integers(17, 1251), min_size=songs, max_size=songs))
@@ -30,7 +30,8 @@ GROUP = st.integers(0, GROUPS - 1)
 
 def numbers_only():
     """Songs that are read and encoded at no cost: their inputs are their rows."""
-    return SimpleNamespace(mels=list, inputs=lambda rows, *_: {"songs": torch.from_numpy(rows)})
+    inputs = {"inputs": lambda rows, *_: {"songs": torch.from_numpy(rows)}}
+    return SimpleNamespace(mels=list, crop_frames=lambda stage: None, **inputs)
 
 
 def loader(songs, samples, stage=None, rank=0, world_size=1, batch_size=BATCH, epochs=1, **more):
@@ -160,6 +161,7 @@ def test_augmentation_differs_by_step_and_seed(songs):
     [
         ({}, False, False),
         ({"text_field_dropout": 0.5}, False, True),
+        ({"crop_seconds": 2.0}, True, False),
         ({"time_mask_ratio": 0.5}, True, False),
         ({"frequency_mask_ratio": 0.5}, True, False),
     ],

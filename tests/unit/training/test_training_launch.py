@@ -302,7 +302,7 @@ def test_the_ranks_of_a_parent_that_is_killed_end_too(config, tmp_path):
 def test_model_card_says_what_the_model_was_made_from(config, tmp_path):
     step = Step("stage2", Recipe("stage2", 1, {}, {"stage1": "abc", "pairs": "def"}), False, "")
     schedule = SimpleNamespace(samples=SimpleNamespace(songs=range(17)), total_steps=20, batch_size=4)
-    write_model_card(tmp_path, config, step, schedule, 1.25, [])
+    write_model_card(tmp_path, config, step, schedule, [{"loss": 1.25}], [])
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: htcl\n") and "# HTCL stage2: Llibre de música" in card
     for line in (

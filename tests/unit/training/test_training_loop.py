@@ -57,6 +57,12 @@ def test_a_batch_that_cannot_be_filled_or_shared_out_is_named(
         loop._loader(config, step, config.stage1, ArtifactStore(config.workspace), processor)
 
 
+def test_no_epochs_are_no_steps(project, processor, alone):
+    config, step = project("untrained", {}, {"epochs": 0})
+    loader = loop._loader(config, step, config.stage1, ArtifactStore(config.workspace), processor)
+    assert loader.schedule.total_steps == 0 and list(loader.batches()) == []
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_precision_is_that_of_the_forward_and_not_of_the_weights(
     project, tiny_model, songs, alone, monkeypatch, precision, dtype

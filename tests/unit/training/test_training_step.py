@@ -12,7 +12,7 @@ from htcl.training.schedule import Schedule
 from htcl.training.stages import parameter_groups
 from htcl.training.step import SongEncoder, batch_loss
 
-RATES = {"text_encoder_lr": 1e-5, "audio_encoder_lr": 2e-4, "head_lr": 3e-3}
+RATES = {"text_encoder_lr": 1e-5, "audio_encoder_lr": 2e-4, "text_head_lr": 3e-3, "head_lr": 3e-3}
 FROZEN = StageConfig(**RATES | {"text_encoder_lr": 0})
 PAIRS = np.array([[3, 0], [5, 1], [3, 6], [0, 2]])
 
