@@ -24,6 +24,10 @@ app = typer.Typer(
 )
 
 
+datasets = typer.Typer(help="Public music data sets as a catalog and a log.", no_args_is_help=True)
+app.add_typer(datasets, name="datasets")
+
+
 class Stage(StrEnum):
     """The stages of training."""
 
@@ -107,6 +111,28 @@ def results(config: ConfigArgument, override: SetOption = []) -> None:  # noqa: 
     from htcl.show import show_results
 
     show_results(load_config(config, override))
+
+
+@app.command()
+def evaluate(
+    configs: Annotated[list[Path], typer.Argument(help="pipeline configurations that were run", metavar="CONFIG...")],
+    seeds: Annotated[int, typer.Option(min=1, help="trainings of each, from training.seed on")] = 1,
+    variants: Annotated[bool, typer.Option("--variants", help="also train every variant of the recipe")] = False,
+    override: SetOption = [],  # noqa: B006
+) -> None:
+    """Make the report card: both stages, their variants and all competitors on the same held-out songs and listeners.
+
+    Several configurations and seeds are pooled; what is trained and asked already is not done again.
+    """
+    from htcl.logs import quiet_libraries, setup_logging
+    from htcl.report_card.evaluate import evaluate as make_card
+    from htcl.report_card.show import card_markdown
+
+    setup_logging()
+    quiet_libraries()
+    card, folder = make_card([load_config(config, override) for config in configs], seeds, variants)
+    typer.echo(card_markdown(card))
+    typer.echo(f"report card: {folder}")
 
 
 @app.command()
@@ -268,6 +294,31 @@ def export_reference(
     quiet_libraries()
     reference.export_reference(folder, checkpoint)
     typer.echo(f"checkpoint of {folder}: {checkpoint}")
+
+
+@datasets.command("list")
+def list_datasets() -> None:
+    """Which data sets can be prepared, what each brings, and its licence."""
+    from htcl.datasets.registry import DATASETS
+    from htcl.show import show_datasets
+
+    show_datasets(list(DATASETS.values()))
+
+
+@datasets.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="of the data set, see `htcl datasets list`", metavar="NAME")],
+    source: Annotated[Path, typer.Option("--from", help="folder that the data set lies in")],
+    target: Annotated[Path, typer.Option("--to", help="folder that is made")],
+    subset: Annotated[str | None, typer.Option(help="where the data set has several")] = None,
+) -> None:
+    """Map a data set on disk onto the contracts: catalog, log, configuration; its audio stays where it is."""
+    from htcl.datasets.prepare import describe
+    from htcl.datasets.prepare import prepare as prepare_dataset
+    from htcl.logs import setup_logging
+
+    setup_logging()
+    typer.echo(describe(prepare_dataset(name, source, target, subset)))
 
 
 def _run(path: Path, overrides: list[str]) -> None:

@@ -104,8 +104,8 @@ def _read_preset(name: str, folder: Path) -> dict[str, Any]:
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
-        # What counts as positive replaces the default as a whole: merging would keep types nobody asked for.
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "positive"
+        # What counts as positive and what is a label is replaced as a whole: merging would keep what nobody asked for.
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key not in ("positive", "labels")
         merged[key] = _merge(merged[key], value) if both else value
     return merged
 

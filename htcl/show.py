@@ -20,6 +20,7 @@ from htcl.report import report_path
 
 if TYPE_CHECKING:  # they bring torch
     from htcl.collect import Garbage
+    from htcl.datasets.dataset import DataSet
     from htcl.doctor.findings import Finding
     from htcl.search.query import Found
 
@@ -114,6 +115,17 @@ def show_findings(findings: list[Finding]) -> None:
             console.print(f"         → {escape(finding.way_out)}", soft_wrap=True)
     worst = [sum(finding.level == level for finding in findings) for level in ("problem", "warning")]
     console.print(f"{len(findings)} checks, {worst[0]} problems, {worst[1]} warnings")
+
+
+def show_datasets(found: list[DataSet]) -> None:
+    """Public data sets that can be prepared."""
+    table = Table(title="data sets", title_justify="left", caption="docs/datasets.md says more")
+    for heading in ("name", "title", "brings", "subsets", "licence"):
+        table.add_column(heading, overflow="fold")
+    for dataset in found:
+        brings, subsets = ", ".join(dataset.brings), ", ".join(dataset.subsets)
+        table.add_row(*map(escape, (dataset.name, dataset.title, brings, subsets, dataset.licence)))
+    _console().print(table)
 
 
 def show_results(config: PipelineConfig) -> None:

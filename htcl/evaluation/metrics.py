@@ -26,6 +26,13 @@ class RowSets(NamedTuple):
         first, last = self.indptr[start], self.indptr[stop]
         return RowSets(self.indptr[start : stop + 1] - first, self.indices[first:last])
 
+    def chosen(self, queries: IntArray) -> "RowSets":
+        """The sets of some queries, in that order."""
+        sizes = np.diff(self.indptr)[queries]
+        indptr = np.concatenate([[0], np.cumsum(sizes)])
+        places = np.arange(int(indptr[-1])) + np.repeat(self.indptr[queries] - indptr[:-1], sizes)
+        return RowSets(indptr, self.indices[places])
+
     def query_of_index(self) -> IntArray:
         """The query number of each entry of ``indices``: int64 [total]."""
         return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
@@ -80,14 +87,18 @@ def expected_rank(ranks: TargetRanks) -> FloatArray:
     return np.asarray(ranks.above + (ranks.tied + 1) / 2, np.float64)
 
 
+def recall_of_targets(ranks: TargetRanks, k: int) -> FloatArray:
+    """Probability that each target is among its query's first k: float64 [total]."""
+    return _mean_over_ties(np.arange(k + 1, dtype=np.float64), ranks)
+
+
 def recall_at_k(ranks: TargetRanks, k: int) -> FloatArray:
     """Share of the query's relevant candidates in its first k: float64 [queries], within [0, 1].
 
     The denominator is the number of relevant candidates, so a query with more than k of them cannot reach 1.
     With one relevant candidate this is the hit rate.
     """
-    in_top_k = _mean_over_ties(np.arange(k + 1, dtype=np.float64), ranks)
-    return _sum_per_query(in_top_k, ranks) / np.diff(ranks.indptr)
+    return _sum_per_query(recall_of_targets(ranks, k), ranks) / np.diff(ranks.indptr)
 
 
 def ndcg_at_k(ranks: TargetRanks, k: int) -> FloatArray:
@@ -99,6 +110,17 @@ def ndcg_at_k(ranks: TargetRanks, k: int) -> FloatArray:
     gain_to_rank = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(1, k + 1) + 1))])
     ideal = gain_to_rank[np.minimum(np.diff(ranks.indptr), k)]
     return np.asarray(_sum_per_query(_mean_over_ties(gain_to_rank, ranks), ranks) / ideal, np.float64)
+
+
+def hit_rate_at_k(ranks: TargetRanks, k: int) -> FloatArray:
+    """Whether any relevant candidate is in the query's first k: float64 [queries], within [0, 1]."""
+    values = np.empty(len(ranks.indptr) - 1)
+    for query, (start, stop) in enumerate(zip(ranks.indptr[:-1], ranks.indptr[1:], strict=True)):
+        above = ranks.above[start:stop]
+        best = int(above.argmin())
+        relevant = int(np.count_nonzero(above == above[best]))
+        values[query] = _expected_hit(k - int(above[best]), int(ranks.tied[start + best]), relevant)
+    return values
 
 
 def reciprocal_rank(ranks: TargetRanks) -> FloatArray:
@@ -122,6 +144,15 @@ def _mean_over_ties(total_to_rank: FloatArray, ranks: TargetRanks) -> FloatArray
 
 def _sum_per_query(values: FloatArray, ranks: TargetRanks) -> FloatArray:
     return np.asarray(np.add.reduceat(values, ranks.indptr[:-1]), np.float64)
+
+
+def _expected_hit(places: int, tied: int, relevant: int) -> float:
+    """Probability that one of ``relevant`` candidates among ``tied`` in random order is in the first ``places``."""
+    if places <= 0:
+        return 0.0
+    drawn = np.arange(min(places, tied))
+    # Once only relevant ones are left, the next is one of them for certain: the factor is 0.
+    return float(1 - np.prod(np.maximum(tied - relevant - drawn, 0) / (tied - drawn)))
 
 
 def _expected_reciprocal(above: int, tied: int, relevant: int) -> float:

@@ -8,6 +8,7 @@ from htcl.evaluation.metrics import (
     FloatArray,
     IntArray,
     RowSets,
+    TargetRanks,
     joined,
     ndcg_at_k,
     ranks_of_targets,
@@ -45,6 +46,12 @@ class Queries:
             )
         self._check_relevant()
 
+    def chosen(self, queries: IntArray) -> "Queries":
+        """Some of the queries, in that order."""
+        return Queries(
+            self.n_candidates, self.anchors[queries], self.relevant.chosen(queries), self.excluded.chosen(queries)
+        )
+
     def _check_relevant(self) -> None:
         empty = np.flatnonzero(np.diff(self.relevant.indptr) == 0)
         if len(empty):
@@ -66,13 +73,8 @@ class Queries:
         return sets.query_of_index() * self.n_candidates + sets.indices
 
 
-def evaluate_song_to_song(system: str, scorer: Scorer, queries: Queries) -> dict[str, FloatArray]:
-    """Metrics per query, every row of the catalog being a candidate but the anchor and the excluded rows.
-
-    Returns float64 [queries] for each of recall_at_10, recall_at_50, ndcg_at_10 and mrr; the value of mrr for
-    one query is its reciprocal rank. Recall divides by the number of relevant rows (see ``recall_at_k``).
-    Raises ValueError, naming the system, for scores of another shape or that are not finite.
-    """
+def song_ranks(system: str, scorer: Scorer, queries: Queries) -> TargetRanks:
+    """Where the held-out positives of each anchor stand; see ``evaluate_song_to_song``."""
     parts = []
     for at, offered in score_blocks(system, scorer, queries.anchors, queries.n_candidates):
         scores = np.array(offered)  # a scorer may share its memory between queries
@@ -80,7 +82,17 @@ def evaluate_song_to_song(system: str, scorer: Scorer, queries: Queries) -> dict
         scores[np.arange(len(scores)), queries.anchors[at]] = -np.inf
         scores[excluded.query_of_index(), excluded.indices] = -np.inf
         parts.append(ranks_of_targets(scores, queries.relevant.part(at.start, at.stop)))
-    ranks = joined(parts)
+    return joined(parts)
+
+
+def evaluate_song_to_song(system: str, scorer: Scorer, queries: Queries) -> dict[str, FloatArray]:
+    """Metrics per query, every row of the catalog being a candidate but the anchor and the excluded rows.
+
+    Returns float64 [queries] for each of recall_at_10, recall_at_50, ndcg_at_10 and mrr; the value of mrr for
+    one query is its reciprocal rank. Recall divides by the number of relevant rows (see ``recall_at_k``).
+    Raises ValueError, naming the system, for scores of another shape or that are not finite.
+    """
+    ranks = song_ranks(system, scorer, queries)
     return {
         "recall_at_10": recall_at_k(ranks, 10),
         "recall_at_50": recall_at_k(ranks, 50),

@@ -20,9 +20,11 @@ from htcl.champion import ancestors
 from htcl.config import PipelineConfig
 from htcl.embeddings.embedder import SongEmbedder
 from htcl.errors import HTCLError
+from htcl.evaluation.baselines.text_alone import text_alone
 from htcl.evaluation.bootstrap import paired_difference
 from htcl.evaluation.collapse import directed
 from htcl.evaluation.gate_set import read_gate_songs
+from htcl.evaluation.held_out import check_groups, on_two_sides
 from htcl.evaluation.pairs import held_out_queries
 from htcl.evaluation.recommendation import evaluate_song_to_song
 from htcl.evaluation.results import (
@@ -38,7 +40,6 @@ from htcl.evaluation.results import (
 )
 from htcl.evaluation.retrieval import evaluate_retrieval, rank_own_answer
 from htcl.evaluation.scorers import Scorer, embedding_scorer, popularity_scorer, random_scorer
-from htcl.evaluation.text_alone import text_alone
 from htcl.ingest.catalog import read_catalog
 from htcl.logs import Progress, get_logger, log
 from htcl.pairs import POPULARITY_FOLDER
@@ -127,10 +128,10 @@ def _songs(config: PipelineConfig, store: ArtifactStore, gate_set: dict[str, Any
     """
     inputs, version = gate_set["inputs"], gate_set["tables"]["embeddings"]
     index = read_index(store.fetch("shards", inputs["shards"]))
-    _check_groups(index)
+    check_groups(index)
     chosen = read_gate_songs(store, gate_set["key"])
     found = {name: read_embeddings(config.workspace, inputs[name], version, chosen) for name in ("stage1", "stage2")}
-    tracks = sorted(set(chosen.to_pylist()) - _on_two_sides(index))
+    tracks = sorted(set(chosen.to_pylist()) - on_two_sides(index))
     audio = {}
     for name, (ids, vectors, _) in found.items():
         place = {track: row for row, track in enumerate(ids)}
@@ -167,27 +168,6 @@ def _trained_on(store: ArtifactStore, model_id: str, index: pa.Table) -> pa.Chun
         trained = then.filter(pc.field("split") == "train")
         seen = {name: pc.unique(pa.concat_arrays([old, *trained[name].chunks])) for name, old in seen.items()}
     return pc.or_(*(pc.is_in(index[name], value_set=old) for name, old in seen.items()))
-
-
-def _check_groups(index: pa.Table) -> None:
-    sides = (
-        index.group_by(["split_group", "split"]).aggregate([]).group_by("split_group").aggregate([("split", "count")])
-    )
-    shared = sides.filter(pc.greater(sides["split_count"], 1))["split_group"].to_pylist()
-    if shared:
-        raise HTCLError(f"split: the group {shared[0]!r} stands on two sides; build catalog and shards again")
-
-
-def _on_two_sides(index: pa.Table) -> set[str]:
-    """Held-out tracks whose audio is, bit for bit, that of a song on another side."""
-    sides = (
-        index.group_by(["content_hash", "split"]).aggregate([]).group_by("content_hash").aggregate([("split", "count")])
-    )
-    twins = sides.filter(pc.greater(sides["split_count"], 1))["content_hash"]
-    held_out = pc.not_equal(index["split"], "train")
-    return set(
-        index.filter(pc.and_(pc.is_in(index["content_hash"], twins.combine_chunks()), held_out))["track_id"].to_pylist()
-    )
 
 
 def _retrieval(models: dict[str, SongEmbedder], songs: Songs, config: PipelineConfig) -> tuple[pa.Table, int]:

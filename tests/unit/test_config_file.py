@@ -79,6 +79,11 @@ def test_presets_load_and_the_file_lies_over_them(tmp_path, name):
     assert config.pairs.min_users == {"demo": 3, "base": 5}[name]
 
 
+def test_labels_of_a_file_replace_those_of_the_preset(tmp_path):
+    text = BASE + "preset: demo\nreport_card: {labels: {language: {column: language}}}\n"
+    assert list(load_config(write(tmp_path, text)).report_card.labels) == ["language"]
+
+
 def test_positive_event_types_of_a_file_replace_those_of_the_preset(tmp_path):
     text = BASE.replace("path: log", "path: log, positive: {heart: {}}")
     config = load_config(write(tmp_path, text + "preset: demo"))

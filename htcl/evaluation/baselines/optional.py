@@ -1,0 +1,20 @@
+"""Libraries that only the report card needs."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from htcl.errors import HTCLError
+
+
+def needed(module: str) -> Any:
+    """Import a module of the extra `report-card`.
+
+    Raises:
+        HTCLError: with the way out, when it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise HTCLError(f"the report card needs the package {error.name}: pip install 'htcl[report-card]'") from None

@@ -1,0 +1,108 @@
+"""Runs over several worlds and seeds as one: a query counts once, however many seeds were asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from htcl.evaluation.bootstrap import Interval, paired_difference
+from htcl.evaluation.results import PER_QUERY_SCHEMA, Result, shared_queries, summarise
+from htcl.report_card.answers import RunAnswers
+from htcl.report_card.tasks import DECILES
+
+_KEYS = ["system", "task", "split", "metric", "query"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far the means of single runs lie apart: a figure's deviation over them, from `runs` of them."""
+
+    deviation: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The figures of all runs together.
+
+    Attributes:
+        per_query: rows of PER_QUERY_SCHEMA; a query is named after its data, its value the mean over seeds.
+        results: every figure with its interval.
+        spreads: (system, task, split, metric) -> spread over runs; with one run there is none.
+        deciles: rows of DECILES, weighted by songs.
+    """
+
+    per_query: pa.Table
+    results: list[Result]
+    spreads: dict[tuple[str, str, str, str], Spread]
+    deciles: pa.Table
+
+
+def pool(runs: Sequence[RunAnswers], confidence: float, samples: int, seed: int) -> Pooled:
+    """Put runs together.
+
+    Args:
+        runs: of any worlds and seeds.
+        confidence: share of the resamples that an interval holds.
+        samples: resamples of the queries.
+        seed: of the resamples.
+    """
+    tables = [_named(run) for run in runs]
+    means = pa.concat_tables(tables).group_by(_KEYS).aggregate([("value", "mean")])
+    per_query = pa.table({**{name: means[name] for name in _KEYS}, "value": means["value_mean"]}, PER_QUERY_SCHEMA)
+    results = summarise(per_query, confidence, samples, seed) + _of_sets(runs)
+    return Pooled(per_query, results, _spreads(tables), _deciles([run.answers.deciles for run in runs]))
+
+
+def _named(run: RunAnswers) -> pa.Table:
+    """Queries under the name of their data."""
+    table = run.answers.per_query
+    named = pc.binary_join_element_wise(pa.scalar(run.data), table["query"], "/")
+    return table.set_column(table.column_names.index("query"), "query", named)
+
+
+def _of_sets(runs: Sequence[RunAnswers]) -> list[Result]:
+    """Figures that no query has: means over runs, of their bounds too, which makes intervals rather too wide."""
+    found: dict[tuple[str, str, str, str], list[Result]] = {}
+    for result in (each for run in runs for each in run.answers.of_sets):
+        found.setdefault((result.system, result.task, result.split, result.metric), []).append(result)
+    return [
+        Result(
+            *key,
+            value=float(np.mean([each.value for each in results])),
+            low=float(np.mean([each.low for each in results])),
+            high=float(np.mean([each.high for each in results])),
+            n=sum(each.n for each in results),
+        )
+        for key, results in found.items()
+    ]
+
+
+def _spreads(tables: Sequence[pa.Table]) -> dict[tuple[str, str, str, str], Spread]:
+    values: dict[tuple[str, str, str, str], list[float]] = {}
+    for table in tables:
+        for row in table.group_by(_KEYS[:-1]).aggregate([("value", "mean")]).to_pylist():
+            key = (row["system"], row["task"], row["split"], row["metric"])
+            values.setdefault(key, []).append(row["value_mean"])
+    return {key: Spread(float(np.std(each, ddof=1)), len(each)) for key, each in values.items() if len(each) > 1}
+
+
+def _deciles(tables: Sequence[pa.Table]) -> pa.Table:
+    rows = pa.concat_tables(tables)
+    weighted = rows.append_column("found", pc.multiply(rows["recall_at_10"], pc.cast(rows["n"], pa.float64())))
+    keys = DECILES.names[:4]
+    sums = weighted.group_by(keys).aggregate([("found", "sum"), ("n", "sum")]).sort_by([(k, "ascending") for k in keys])
+    recall = pc.divide(sums["found_sum"], pc.cast(sums["n_sum"], pa.float64()))
+    return pa.table([*(sums[key] for key in keys), recall, sums["n_sum"]], schema=DECILES)
+
+
+def compared(pooled: Pooled, a: str, b: str, figure: tuple[str, str, str], confidence: float) -> Interval | None:
+    """Paired difference a - b of one (task, split, metric) over the queries that both answered; None without any."""
+    task, split, metric = figure
+    one, other = (pooled.per_query.filter(pc.field("system") == system) for system in (a, b))
+    left, right = shared_queries(one, other, task, split, metric)
+    return paired_difference(left, right, confidence=confidence) if len(left) else None

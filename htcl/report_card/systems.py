@@ -1,0 +1,119 @@
+"""The systems of the report card, each as scores of songs for songs and for listeners, by one list of candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from htcl.audio.paths import resolve_audio_path
+from htcl.config import PipelineConfig
+from htcl.evaluation.baselines.als import Als, mapped_to_factors
+from htcl.evaluation.baselines.bm25 import Bm25
+from htcl.evaluation.baselines.item2vec import item2vec
+from htcl.evaluation.baselines.mfcc import standardised
+from htcl.evaluation.baselines.musicnn import musicnn_vectors
+from htcl.evaluation.baselines.text_alone import text_alone
+from htcl.evaluation.collapse import directed
+from htcl.evaluation.metrics import RowSets
+from htcl.evaluation.scorers import Scorer, embedding_scorer, popularity_scorer, random_scorer, unit_rows
+from htcl.plan import audio_root
+from htcl.report_card.variants import STAGE1
+from htcl.report_card.world import World
+from htcl.text import metadata_text
+
+Float32 = npt.NDArray[np.float32]
+Knows = Literal["nothing", "content", "log", "content and log"]
+
+
+@dataclass(frozen=True)
+class System:
+    """One system.
+
+    Attributes:
+        name: in tables.
+        knows: what its scores come from; what knows the log alone knows no new song.
+        songs: from rows of anchors to scores over all candidates.
+        listeners: from histories to a scorer of their places.
+        vectors: embeddings of the candidates [n, d], for probes; None where there are none to speak of.
+        texts: embeds texts among the vectors [m, d]; None where it cannot.
+    """
+
+    name: str
+    knows: Knows
+    songs: Scorer
+    listeners: Callable[[RowSets], Scorer]
+    vectors: Float32 | None = None
+    texts: Callable[[list[str]], Float32] | None = None
+
+    @property
+    def cold(self) -> bool:
+        """Whether it can say anything of songs that nobody has played."""
+        return self.knows != "log"
+
+
+def embedding_system(
+    name: str, knows: Knows, vectors: Float32, texts: Callable[[list[str]], Float32] | None = None
+) -> System:
+    """A system by cosine; a listener is the mean of the unit vectors of a history."""
+
+    def listeners(histories: RowSets) -> Scorer:
+        unit = unit_rows(vectors)
+        sums = np.add.reduceat(unit[histories.indices], histories.indptr[:-1], axis=0)
+        return embedding_scorer(vectors, queries=directed(sums, 0)[0])
+
+    return System(name, knows, embedding_scorer(vectors), listeners, vectors, texts)
+
+
+def competitors(config: PipelineConfig, world: World, stage1: Float32) -> Iterator[System]:
+    """All systems that are no model of ours.
+
+    Args:
+        config: reads `report_card`, `model` and `evaluation`.
+        world: what they learn from; of the log they see what training saw.
+        stage1: embeddings of stage 1 [n, d], which the map to the factors of ALS starts from.
+
+    Yields:
+        Systems, the cheap ones first.
+    """
+    section, seed = config.report_card, config.evaluation.seed
+    chance, popular = random_scorer(len(world.tracks), seed), popularity_scorer(world.popularity)
+    yield System("random", "nothing", chance, lambda histories: chance)
+    yield System("popularity", "log", popular, lambda histories: popular)
+    timbre = standardised(world.mfcc(), world.train)
+    yield embedding_system("MFCC", "content", timbre)
+    if section.musicnn_python:
+        yield embedding_system("musicnn", "content", _musicnn(config, world))
+    described = [metadata_text(song, config.model.text_fields) for song in world.catalog]
+    # A probe that finds a song's genre in the text that says it has found nothing.
+    text = embedding_system("text alone", "content", text_alone(config, described))
+    yield System(text.name, text.knows, text.songs, text.listeners)
+    als = Als(world.plays, section.als, seed)
+    yield System("ALS", "log", als.songs(), als.listeners)
+    bm25 = Bm25(world.plays, section.bm25)
+    yield System("BM25", "log", bm25.songs(), bm25.listeners)
+    together = item2vec(world.past, len(world.tracks), section.item2vec, seed)
+    yield of_the_log("item2vec", together)
+    for name, content in ((STAGE1, stage1), ("MFCC", timbre)):
+        mapped = mapped_to_factors(content, als, world.train, section.als.ridge)
+        yield embedding_system(f"{name} mapped to ALS", "content and log", mapped)
+
+
+def _musicnn(config: PipelineConfig, world: World) -> Float32:
+    root, audio = audio_root(config), config.audio
+    files = [resolve_audio_path(root, song["audio_path"]) for song in world.catalog]
+    return musicnn_vectors(config.report_card.musicnn_python, files, audio.sample_rate, audio.max_seconds)
+
+
+def of_the_log(name: str, vectors: Float32) -> System:
+    """Vectors of known songs; the others have none, and come last by a score below every cosine."""
+    known = np.any(vectors != 0, axis=1)
+    embedded = embedding_system(name, "log", np.where(known[:, None], vectors, 1).astype(np.float32))
+
+    def last(scorer: Scorer) -> Scorer:
+        return lambda rows: np.where(known, scorer(rows), np.float32(-2))
+
+    return System(name, "log", last(embedded.songs), lambda histories: last(embedded.listeners(histories)))
