@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import hashlib
 import json
@@ -112,6 +113,7 @@ class PairsConfig(Section):
         ge=0,
         description="Baskets of a co-preference pair over what chance gives; below it songs are only popular",
     )
+    first_day: dt.date | None = Field(None, description="Days before it do not count; empty: as far as window_days")
     window_days: int | None = Field(None, gt=0, le=36_500, description="Days before the newest that count; empty: all")
     half_life_days: float | None = Field(None, gt=0, description="Age at which a basket counts half; empty: never")
     score: Literal["count", "cosine", "npmi", "bm25"] = Field("cosine", description="What ranks the positives")
@@ -146,6 +148,9 @@ class SplitConfig(Section):
         0.0, ge=0, lt=1, description="Share of artists of whom no training sees a song, beside test_share"
     )
     warm_test_share: float = Field(0.1, ge=0, lt=1, description="Newest share of the log, kept for warm test pairs")
+    cutoff_day: dt.date | None = Field(
+        None, description="First day that is kept for them, in place of warm_test_share; empty: by the share"
+    )
     seed: int = Field(3407, description="Another seed gives another split")
 
     @model_validator(mode="after")

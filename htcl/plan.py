@@ -130,7 +130,7 @@ def _given(store: ArtifactStore, champion: str | None, fine_tune: bool) -> dict[
 
 def _graph(config: PipelineConfig, champion: str | None) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
     """(step, settings, inputs); an input with an empty value is the step, or the raw input, of that name."""
-    sides = config.split.model_dump(mode="json", exclude={"warm_test_share"})
+    sides = config.split.model_dump(mode="json", exclude={"warm_test_share", "cutoff_day"})
     catalog = {"catalog": _section(config.catalog, "catalog"), "split": sides}
     pairs = {
         "interactions": _section(config.interactions, "interactions"),

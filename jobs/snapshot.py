@@ -65,7 +65,8 @@ def take_snapshot(
             draft.parts += write_frame(frame, draft.uri, below, schema)
         log_figures, days = window_figures(config, window)
         of_pairs, degrees = pair_figures(pairs)
-        draft.figures = {"newest_day": window.newest, "cutoff_day": window.cutoff, "pairs_counted": counted}
+        draft.figures = {"first_day": window.first, "newest_day": window.newest, "cutoff_day": window.cutoff}
+        draft.figures["pairs_counted"] = counted
         draft.figures |= {**log_figures, **of_pairs, **song_figures(config, songs)}
         write_quality(draft, days, degrees)
     _check_pairs(draft.figures, config.pairs)
@@ -104,10 +105,15 @@ def _window(spark: SparkSession, config: PipelineConfig, parts: list[Part]) -> W
     heard = sorted((day, n) for day, n in totals.items() if n)
     if not heard:
         raise HTCLError("pairs: no day of the log has a positive response; see interactions.positive")
-    newest = heard[-1][0]
-    first = _first_day(newest, config.pairs.window_days)
-    cutoff = _cutoff(heard, first, config.split.warm_test_share)
-    pairs = config.pairs
+    pairs, newest = config.pairs, heard[-1][0]
+    first = max(_first_day(newest, pairs.window_days), str(pairs.first_day or ""))
+    if first > newest:
+        raise HTCLError(f"pairs.first_day = {first} lies after the newest day of the log, {newest}")
+    cutoff = str(config.split.cutoff_day or _cutoff(heard, first, config.split.warm_test_share))
+    if config.split.cutoff_day and not first < cutoff <= newest:
+        raise HTCLError(
+            f"split.cutoff_day = {cutoff} leaves one side without days: those that count reach from {first} to {newest}"
+        )
     symmetric = tuple(pairs.symmetric_sources)
     return Window(workspace, first, newest, cutoff, pairs.half_life_days, pairs.min_users, symmetric)
 

@@ -24,6 +24,7 @@ from htcl.evaluation.scorers import Scorer, score_blocks
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 
+KS = (10, 50)
 TOP = 10
 """Length of the lists whose coverage and popularity are measured."""
 
@@ -95,8 +96,8 @@ def evaluate_listeners(system: str, scorer: Scorer, queries: ListenerQueries, po
         popularity: positive responses in training of each candidate [candidates].
 
     Returns:
-        recall_at_10, recall_at_50, ndcg_at_10, hit_rate_at_10, mrr, and average_popularity: the mean popularity of a
-        list's songs (average recommendation popularity; Yin et al. 2012).
+        recall, ndcg and hit_rate at 10 and 50, precision_at_50, mrr, and average_popularity: the mean popularity of the
+        first TOP songs (average recommendation popularity; Yin et al. 2012).
     """
     ranks, top = [], []
     k = min(TOP, int(queries.offered.sum()))
@@ -109,10 +110,10 @@ def evaluate_listeners(system: str, scorer: Scorer, queries: ListenerQueries, po
         top += [_first(row, k, rng) for row in scores]
     place, heads = joined(ranks), np.array(top)
     metrics = {
-        "recall_at_10": recall_at_k(place, 10),
-        "recall_at_50": recall_at_k(place, 50),
-        "ndcg_at_10": ndcg_at_k(place, 10),
-        "hit_rate_at_10": hit_rate_at_k(place, 10),
+        **{f"recall_at_{k}": recall_at_k(place, k) for k in KS},
+        **{f"ndcg_at_{k}": ndcg_at_k(place, k) for k in KS},
+        **{f"hit_rate_at_{k}": hit_rate_at_k(place, k) for k in KS},
+        "precision_at_50": recall_at_k(place, 50) * np.diff(place.indptr) / 50,
         "mrr": reciprocal_rank(place),
         "average_popularity": popularity[heads].mean(axis=1).astype(np.float64),
     }

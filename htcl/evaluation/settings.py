@@ -80,6 +80,9 @@ class ReportCardConfig(Section):
         description="Labelled fields, by name",
     )
     listeners: int = Field(20_000, gt=0, description="Listeners whose histories are read, at most")
+    validation_listener_share: float = Field(
+        0.0, ge=0, lt=1, description="Share of the listeners who are kept for tuning and not asked"
+    )
     recent_songs: int = Field(5, gt=0, description="Songs of the last-n history")
     zero_shot_prompt: str = Field("{}", description="Text of a class in zero-shot tagging; {} is its name")
     probes: ProbeConfig = ProbeConfig()

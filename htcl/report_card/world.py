@@ -123,17 +123,22 @@ def read_world(config: PipelineConfig, inputs: dict[str, str]) -> World:
     tracks = sorted(chosen)
     rows = rows_of(index, pa.array(tracks))
     sides = np.asarray(index["split"].take(pa.array(rows))).astype(str)
-    if not (sides == "test").any():
-        raise HTCLError("report card: no song is held out; raise split.test_share")
     catalog = read_catalog(store.fetch("catalog", keys["catalog"]))
     described = catalog.take(pa.array(rows_of(catalog.select(["track_id"]), pa.array(tracks)))).to_pylist()
+    figures = store.manifest("pairs", keys["pairs"])["figures"]
+    first, moment = (_microseconds(figures[day]) for day in ("first_day", "cutoff_day"))
     everyone = read_histories(config, tracks, config.report_card.listeners)
-    cutoff = str(store.manifest("pairs", keys["pairs"])["figures"]["cutoff_day"])
-    moment = int(dt.datetime.fromisoformat(f"{cutoff}T00:00:00+00:00").timestamp() * 1e6)
+    everyone = everyone.part(everyone.ts >= first)
     train, cold_artist = sides == "train", _cold_artists(catalog, index, described, sides)
     past = everyone.part((everyone.ts < moment) & train[everyone.song])
     offers = {"warm": train, "cold": sides == "test", "cold_artist": cold_artist}
-    asked = {split: listener_queries(everyone, moment, train, offer) for split, offer in offers.items()}
+    judges = _judges(everyone, config)
+    asked = {split: listener_queries(judges, moment, train, offer) for split, offer in offers.items()}
+    if not (sides == "test").any() and not any(asked.values()):
+        raise HTCLError(
+            "report card: no song is held out, and no listener likes anything new after the cut-off; raise "
+            "split.test_share or split.warm_test_share"
+        )
     labels = [
         read_labels(field, section, [described[row] for row in np.flatnonzero(sides == "test")])
         for field, section in config.report_card.labels.items()
@@ -154,8 +159,20 @@ def read_world(config: PipelineConfig, inputs: dict[str, str]) -> World:
         popularity=np.bincount(past.song, minlength=len(tracks)),
         deciles=_deciles(np.bincount(everyone.song, minlength=len(tracks))),
         labels=[found for found in labels if found],
-        cutoff=cutoff,
+        cutoff=figures["cutoff_day"],
     )
+
+
+def _microseconds(day: str) -> int:
+    """The first moment of a day, UTC, since 1970."""
+    return int((dt.date.fromisoformat(day) - dt.date(1970, 1, 1)).total_seconds() * 1e6)
+
+
+def _judges(everyone: Histories, config: PipelineConfig) -> Histories:
+    """Histories of the listeners that are asked; tuning has the others."""
+    kept = np.random.default_rng(config.evaluation.seed).random(everyone.listeners)
+    asked = kept >= config.report_card.validation_listener_share
+    return everyone.part(asked[everyone.listener])
 
 
 def _cold_artists(

@@ -35,12 +35,14 @@ def item(song, n, share=None, *, dt=NEWEST):
 def snapshot(spark, configured, make_songs, tmp_path_factory):
     """Write counts, take a snapshot of them; returns (folder of the artifact, figures)."""
 
-    def take(rows, sides, *, artists=None, workspace=None, warm_test_share=0.25, turned=False, **section):
+    def take(
+        rows, sides, *, artists=None, workspace=None, warm_test_share=0.25, cutoff_day=None, turned=False, **section
+    ):
         workspace = workspace or tmp_path_factory.mktemp("snapshot")
         config = configured(
             workspace=str(workspace),
             pairs={"min_users": 1, "min_lift": 0, **section},
-            split={"warm_test_share": warm_test_share},
+            split={"warm_test_share": warm_test_share, "cutoff_day": cutoff_day},
             interactions={"max_reject_share": 1},
         )
         version = write(config.workspace, rows[::-1] if turned else rows)
@@ -391,6 +393,7 @@ def test_figures_count_pairs_by_split_and_source(taken):
     enough = {(row["source"], row["anchor_id"], row["positive_id"]) for row in PAIR_ROWS} - {("copreference", "a", "f")}
     expected = {
         "newest_day": LAST,
+        "first_day": "0001-01-01",
         "cutoff_day": CUTOFF,
         "pairs_counted": len(enough),
         "pairs": len(SNAPSHOT),
@@ -435,3 +438,23 @@ def test_days_before_the_window_do_not_count(snapshot):
 def test_no_training_pair_with_enough_users_names_the_setting(snapshot):
     with pytest.raises(HTCLError, match=r"none of \d+ pairs with 4 users has songs .* lower pairs.min_users"):
         world_snapshot(snapshot, min_users=4)
+
+
+def test_days_that_are_named_bound_the_window(snapshot):
+    share, _ = world_snapshot(snapshot, window_days=8, warm_test_share=0.5)
+    named, figures = world_snapshot(snapshot, first_day=SECOND, cutoff_day=CUTOFF, warm_test_share=0.1)
+    assert (figures["first_day"], figures["cutoff_day"]) == (SECOND, CUTOFF)
+    assert rows_of(named, PAIRS_FOLDER) == rows_of(share, PAIRS_FOLDER)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"first_day": "2025-04-01"}, "pairs.first_day = 2025-04-01 lies after the newest day of the log, 2025-03-10"),
+        ({"cutoff_day": "2025-04-01"}, "split.cutoff_day = 2025-04-01 leaves one side without days"),
+        ({"first_day": SECOND, "cutoff_day": SECOND}, "split.cutoff_day = 2025-03-03 leaves one side without days"),
+    ],
+)
+def test_days_that_leave_nothing_are_named(snapshot, settings, sentence):
+    with pytest.raises(HTCLError, match=sentence):
+        world_snapshot(snapshot, **settings)
