@@ -124,15 +124,20 @@ def evaluate(
 
     Several configurations and seeds are pooled; what is trained and asked already is not done again.
     """
+    from htcl.artifacts import ArtifactStore
     from htcl.logs import quiet_libraries, setup_logging
+    from htcl.report.build import report_with_card
     from htcl.report_card.evaluate import evaluate as make_card
     from htcl.report_card.show import card_markdown
 
     setup_logging()
     quiet_libraries()
-    card, folder = make_card([load_config(config, override) for config in configs], seeds, variants)
+    loaded = [load_config(config, override) for config in configs]
+    card, key = make_card(loaded, seeds, variants)
     typer.echo(card_markdown(card))
-    typer.echo(f"report card: {folder}")
+    typer.echo(f"records: {ArtifactStore(loaded[0].workspace).fetch('report_card', key) / 'records'}")
+    if page := report_with_card(loaded[0], key):
+        typer.echo(f"report: {page}")
 
 
 @app.command()

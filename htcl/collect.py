@@ -33,6 +33,7 @@ from htcl.tables import rejects_table
 
 KINDS = (
     "catalog", "shards", "pairs", "stage1", "stage2", "gate_set", "evaluation", "embeddings", "index", "report",
+    "answers", "report_card",
 )  # fmt: skip
 _PARENT = {"champion": "stage2"}
 """Inputs that are named after what they are for."""
@@ -148,7 +149,7 @@ def _closure(store: ArtifactStore, roots: Iterable[Node]) -> tuple[set[Node], se
             continue
         found[node] = stays
         for name, key in manifest["inputs"].items():
-            kind = _PARENT.get(name, name)
+            kind = "answers" if node[0] == "report_card" else _PARENT.get(name, name)
             if kind in KINDS:  # others are fingerprints of raw inputs
                 waiting.append(((kind, str(key)), _stays(stays, node[0], name)))
     whole = {node for node, stays in found.items() if stays is not _Stays.LINEAGE}

@@ -469,7 +469,7 @@ class ReportConfig(Section):
     """What the report shows beside the figures."""
 
     text_queries: list[str] = Field([], description="Searches shown with their top songs")
-    previews: int = Field(40, ge=0, description="Songs that can be played in the report")
+    previews: int = Field(80, ge=0, description="Songs that can be played in the report")
 
 
 class PipelineConfig(Section):

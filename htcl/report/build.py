@@ -2,48 +2,42 @@
 
 from __future__ import annotations
 
-import base64
 import platform
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from htcl.artifacts import ArtifactStore
-from htcl.audio.decode import AudioRejected, decode_audio, resolve_audio_path
-from htcl.audio.preview import encode_preview
 from htcl.config import PipelineConfig, fingerprint
 from htcl.evaluation.gate_set import read_gate_songs
-from htcl.evaluation.results import RESULTS_FILE, SYSTEMS, Result, from_table
+from htcl.evaluation.results import PER_QUERY_FILE, RESULTS_FILE, SYSTEMS, Result, from_table
 from htcl.ingest.catalog import read_catalog
-from htcl.logs import Progress, get_logger, log
-from htcl.plan import Step, audio_root
+from htcl.logs import get_logger, log
+from htcl.pairs import PAIRS_FOLDER
+from htcl.plan import Step, plan
 from htcl.publish import Judgement, read_judgement
-from htcl.report import REPORT_FILE
+from htcl.report import REPORT_FILE, report_path
+from htcl.report.bridge import Bridge, Kind, bridge
+from htcl.report.card import card_section
 from htcl.report.curves import read_curve
-from htcl.report.data import (
-    Figure,
-    Headline,
-    Hit,
-    LineageRow,
-    MapPoint,
-    QueryResult,
-    ReportData,
-    ResultRow,
-)
+from htcl.report.data import Figure, Headline, LineageRow, MapPoint, QueryResult, ReportData, ResultRow
+from htcl.report.errors import NEIGHBOURS, Neighbours, WorstText, example_songs, worst_texts
 from htcl.report.funnel import funnel_rows, reject_rows
 from htcl.report.projection import MAX_POINTS, project_2d
+from htcl.report.quality import quality_rows, unusual
+from htcl.report.queries import Catalog, Songs, hits, previews, read_queries, words
 from htcl.report.render import render
 from htcl.search.index import read_embeddings
+from htcl.text import TextColumn, metadata_text
 
-Float32 = npt.NDArray[np.float32]
-
-SIMILAR_QUERIES = 2
-HITS = 5
 KINDS = ("catalog", "pairs", "shards", "stage1", "stage2", "gate_set", "evaluation")
 PACKAGES = ("htcl", "torch", "deepspeed", "pyspark", "prefect", "transformers", "deltalake", "faiss-cpu")
 
@@ -52,26 +46,59 @@ def build_report(config: PipelineConfig, step: Step) -> None:
     """Write the report and publish it as an artifact."""
     store = ArtifactStore(config.workspace)
     with store.create(step.recipe) as draft:
-        data = _report_data(config, store, _manifests(store, step))
+        key = step.recipe.inputs.get("report_card")
+        card = store.fetch("report_card", key) if key else None
+        data = _report_data(config, store, _manifests(store, step), card)
         (draft.path / REPORT_FILE).write_text(render(data), encoding="utf-8")
     log(get_logger("report"), "report published", path=f"{store.content('report', step.key)}/{REPORT_FILE}")
 
 
-def _report_data(config: PipelineConfig, store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> ReportData:
+def report_with_card(config: PipelineConfig, card: str) -> Path | None:
+    """The report of a finished run once more, with a report card.
+
+    Args:
+        config: that was run.
+        card: key of the card.
+
+    Returns:
+        Where the page lies; None where the run has not been evaluated.
+    """
+    planned = plan(config)["report"].recipe
+    store, recipe = ArtifactStore(config.workspace), replace(planned, inputs={**planned.inputs, "report_card": card})
+    if not store.published("evaluation", planned.inputs["evaluation"]):
+        return None
+    if not store.published("report", recipe.key):
+        build_report(config, Step("report", recipe, False, ""))
+    return report_path(config.workspace, recipe.key)
+
+
+def _report_data(
+    config: PipelineConfig, store: ArtifactStore, manifests: dict[str, dict[str, Any]], card: Path | None
+) -> ReportData:
     catalog = _catalog(store, manifests)
-    songs = _songs(config, store, manifests)
-    queries = _queries(config, store, manifests, catalog, songs)
+    before, songs = (_songs(config, store, manifests, stage) for stage in ("stage1", "stage2"))
+    pairs, evaluation = (store.fetch(kind, manifests[kind]["key"]) for kind in ("pairs", "evaluation"))
+    results, per_query = (pq.read_table(evaluation / file) for file in (RESULTS_FILE, PER_QUERY_FILE))
+    queries = read_queries(config, store, manifests["stage2"]["key"], catalog, songs)
+    neighbours = _neighbours(per_query, before, songs, catalog, _liked(pairs))
+    errors = _worst(per_query, catalog, config.model.text_fields)
     return ReportData(
         name=config.name,
         created=datetime.fromisoformat(manifests["evaluation"]["created"]),
-        headline=_headline(config, store, manifests),
+        headline=_headline(config, from_table(results), manifests),
         funnel=funnel_rows(manifests),
         rejects=reject_rows(config.workspace),
+        quality=quality_rows(pairs),
+        unusual=unusual(manifests["pairs"]["figures"]),
         curves=[read_curve(store.fetch(stage, manifests[stage]["key"]), stage) for stage in ("stage1", "stage2")],
-        results=_results(store, manifests),
+        bridge=_bridge(from_table(results)),
+        card=card_section(card) if card else None,
+        results=_results(from_table(results)),
         points=_map(songs, catalog),
         queries=queries,
-        previews=_previews(config, queries, catalog),
+        neighbours=neighbours,
+        errors=errors,
+        previews=previews(config, _shown(queries, neighbours, errors), catalog),
         lineage=[_lineage(manifests[kind]) for kind in KINDS],
         environment={
             "config": fingerprint(config),
@@ -91,25 +118,21 @@ def _manifests(store: ArtifactStore, step: Step) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _catalog(store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    columns = ["track_id", "title", "artist", "genre", "audio_path", "split"]
-    rows = read_catalog(store.fetch("catalog", manifests["catalog"]["key"]), columns).to_pylist()
+def _catalog(store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> Catalog:
+    rows = read_catalog(store.fetch("catalog", manifests["catalog"]["key"])).to_pylist()
     return {row["track_id"]: row for row in rows}
 
 
-def _headline(config: PipelineConfig, store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> list[Headline]:
-    results: dict[tuple[str, ...], Result] = {
-        (row.system, row.task, row.split, row.metric): row
-        for row in from_table(pq.read_table(store.fetch("evaluation", manifests["evaluation"]["key"]) / RESULTS_FILE))
-    }
+def _headline(config: PipelineConfig, rows: list[Result], manifests: dict[str, dict[str, Any]]) -> list[Headline]:
+    results: dict[tuple[str, ...], Result] = {(r.system, r.task, r.split, r.metric): r for r in rows}
     found = [Headline("songs", [Figure(manifests["shards"]["figures"]["tracks"])])]
     found.append(Headline("training pairs", [Figure(manifests["pairs"]["figures"]["pairs_by_split"]["train"])]))
     for label, figure in (
         ("text to audio · recall@10", ("text_to_audio", "test", "recall_at_10")),
         ("song to song, cold · ndcg@10", ("song_to_song", "cold", "ndcg_at_10")),
     ):
-        rows = [results.get((system, *figure)) for system in ("stage2", "stage1")]
-        figures = [Figure(round(r.value, 3), r.system, r.low, r.high) for r in rows if r]
+        stages = [results.get((system, *figure)) for system in ("stage2", "stage1")]
+        figures = [Figure(round(r.value, 3), r.system, r.low, r.high) for r in stages if r]
         if figures:
             found.append(Headline(label, figures))
     if judgement := read_judgement(config.workspace, manifests["stage2"]["key"]):
@@ -129,9 +152,8 @@ def _drift(judgement: Judgement) -> Headline:
     return Headline("drift", figures, note=note)
 
 
-def _results(store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> list[ResultRow]:
-    table = pq.read_table(store.fetch("evaluation", manifests["evaluation"]["key"]) / RESULTS_FILE)
-    rows = sorted(from_table(table), key=lambda row: SYSTEMS.index(row.system))
+def _results(results: list[Result]) -> list[ResultRow]:
+    rows = sorted(results, key=lambda row: SYSTEMS.index(row.system))
     return [
         ResultRow(
             system=row.system,
@@ -148,84 +170,71 @@ def _results(store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> list
     ]
 
 
-@dataclass(frozen=True)
-class Songs:
-    """The gate set in the space of stage 2: tracks [n] and unit embeddings [n, d]."""
-
-    tracks: list[str]
-    vectors: Float32
-
-    def nearest(self, vector: Float32, k: int) -> list[tuple[str, float]]:
-        """The k songs nearest to a unit vector [d], best first, with their cosine."""
-        scores = self.vectors @ vector
-        best = np.argsort(-scores, kind="stable")[:k]
-        return [(self.tracks[row], float(scores[row])) for row in best]
-
-
-def _songs(config: PipelineConfig, store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> Songs:
+def _songs(config: PipelineConfig, store: ArtifactStore, manifests: dict[str, dict[str, Any]], stage: str) -> Songs:
+    """The gate set as a stage embedded it."""
     gate_set = manifests["gate_set"]
     version, chosen = gate_set["tables"]["embeddings"], read_gate_songs(store, gate_set["key"])
-    return Songs(*read_embeddings(config.workspace, gate_set["inputs"]["stage2"], version, chosen)[:2])
+    return Songs(*read_embeddings(config.workspace, gate_set["inputs"][stage], version, chosen)[:2])
 
 
-def _map(songs: Songs, catalog: dict[str, dict[str, Any]]) -> list[MapPoint]:
+def _map(songs: Songs, catalog: Catalog) -> list[MapPoint]:
     chosen = np.sort(np.random.default_rng(0).permutation(len(songs.tracks))[:MAX_POINTS])
     points = project_2d(songs.vectors[chosen], seed=0)
     return [
-        MapPoint(track, *_words(catalog[track]), float(x), float(y))
+        MapPoint(track, *words(catalog[track]), float(x), float(y))
         for track, (x, y) in zip((songs.tracks[row] for row in chosen), points, strict=True)
     ]
 
 
-def _words(row: dict[str, Any]) -> tuple[str, str, str]:
-    return row["title"], row["artist"] or "", row["genre"] or ""
+def _bridge(results: list[Result]) -> Bridge | None:
+    """Both stages by the figures of every run: their own texts find songs, and who likes new ones."""
+    semantic, preference = ("text_to_audio", "test", "recall_at_10"), ("song_to_song", "cold", "ndcg_at_10")
+    xs, ys = ({r.system: r for r in results if (r.task, r.split, r.metric) == each} for each in (semantic, preference))
+    kinds: dict[str, Kind] = {name: "ours" if name in ("stage1", "stage2") else "competitor" for name in SYSTEMS}
+    return bridge(xs, ys, kinds, "what songs are: text to audio, recall@10", "who likes new ones: cold songs, ndcg@10")
 
 
-def _queries(
-    config: PipelineConfig,
-    store: ArtifactStore,
-    manifests: dict[str, dict[str, Any]],
-    catalog: dict[str, dict[str, Any]],
-    songs: Songs,
-) -> list[QueryResult]:
-    """The configured searches, and neighbours of a few songs that no training saw."""
-
-    def hits(found: list[tuple[str, float]]) -> list[Hit]:
-        return [Hit(track, *_words(catalog[track]), score) for track, score in found]
-
-    queries = []
-    texts = config.report.text_queries
-    if texts:
-        from htcl.embeddings.embedder import SongEmbedder
-
-        model_id = manifests["stage2"]["key"]
-        folder = str(store.fetch("stage2", model_id))
-        vectors = SongEmbedder.load(folder, model_id, "cpu").embed_texts(texts)  # a GPU may be embedding the catalog
-        found = [songs.nearest(vector, HITS) for vector in vectors]
-        queries = [QueryResult("text", text, hits(top)) for text, top in zip(texts, found, strict=True)]
-    held_out = [row for row, track in enumerate(songs.tracks) if catalog[track]["split"] == "test"]
-    for row in held_out[:SIMILAR_QUERIES]:
-        track = songs.tracks[row]
-        near = [hit for hit in songs.nearest(songs.vectors[row], HITS + 1) if hit[0] != track][:HITS]
-        queries.append(QueryResult("song", catalog[track]["title"], hits(near), track_id=track))
-    return queries
+def _neighbours(
+    per_query: pa.Table, before: Songs, after: Songs, catalog: Catalog, liked: dict[str, frozenset[str]]
+) -> list[Neighbours]:
+    rows = {track: row for row, track in enumerate(after.tracks)}
+    return [
+        Neighbours(
+            why,
+            track,
+            *words(catalog[track]),
+            before=hits(before.like(rows[track], NEIGHBOURS), catalog),
+            after=hits(after.like(rows[track], NEIGHBOURS), catalog),
+            gain=gain,
+            liked=liked.get(track, frozenset()),
+        )
+        for why, track, gain in example_songs(per_query)
+        if track in rows
+    ]
 
 
-def _previews(config: PipelineConfig, queries: list[QueryResult], catalog: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Short MP3s of the songs shown, as data URIs, as many as the config allows."""
-    shown = [track for q in queries for track in [q.track_id, *(hit.track_id for hit in q.hits)] if track]
-    chosen = list(dict.fromkeys(shown))[: config.report.previews]
-    progress, previews = Progress(get_logger("report"), "previews", len(chosen)), {}
-    for number, track in enumerate(chosen, start=1):
-        try:
-            path = resolve_audio_path(audio_root(config), catalog[track]["audio_path"])
-            audio = decode_audio(path, max_seconds=30.0)
-        except AudioRejected:
-            continue  # the file changed since it was embedded; the page does without its player
-        data = base64.b64encode(encode_preview(audio.samples, audio.sample_rate)).decode()
-        previews[track] = f"data:audio/mpeg;base64,{data}"
-        progress.update(number)
-    return previews
+def _liked(pairs: Path) -> dict[str, frozenset[str]]:
+    """Held-out positives of each cold song."""
+    chosen = pc.field("split") == "test_cold"
+    table = ds.dataset(pairs / PAIRS_FOLDER, format="parquet").to_table(["anchor_id", "positive_id"], filter=chosen)
+    found: dict[str, set[str]] = {}
+    for row in table.to_pylist():
+        found.setdefault(row["anchor_id"], set()).add(row["positive_id"])
+    return {track: frozenset(tracks) for track, tracks in found.items()}
+
+
+def _worst(per_query: pa.Table, catalog: Catalog, fields: list[TextColumn]) -> list[WorstText]:
+    texts = {track: (row["title"], metadata_text(row, fields)) for track, row in catalog.items()}
+    return worst_texts(per_query, texts)
+
+
+def _shown(queries: list[QueryResult], neighbours: list[Neighbours], errors: list[WorstText]) -> list[str]:
+    """Tracks that stand on the page beside the map, in the order in which they get a player."""
+    tracks = [track for q in queries for track in [q.track_id, *(hit.track_id for hit in q.hits)]]
+    for each in neighbours:
+        tracks += [each.track_id, *(hit.track_id for hit in (*each.before, *each.after))]
+    tracks += [each.track_id for each in errors]
+    return list(dict.fromkeys(track for track in tracks if track))
 
 
 def _lineage(manifest: dict[str, Any]) -> LineageRow:

@@ -1,8 +1,16 @@
 """What a report says, as plain data: the pipeline fills it in, `render` turns it into a page."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # they are made of what stands here
+    from htcl.report.bridge import Bridge
+    from htcl.report.card import CardSection
+    from htcl.report.errors import Neighbours, WorstText
+    from htcl.report.quality import QualityRow
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,12 @@ class ReportData:
     lineage: list[LineageRow]
     environment: dict[str, str]
     summary: str = ""
+    quality: list[QualityRow] = field(default_factory=list)
+    unusual: list[str] = field(default_factory=list)
+    bridge: Bridge | None = None
+    card: CardSection | None = None
+    neighbours: list[Neighbours] = field(default_factory=list)
+    errors: list[WorstText] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for track_id, uri in self.previews.items():

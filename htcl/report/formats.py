@@ -35,6 +35,11 @@ def interval(low: float | None, high: float | None) -> str:
     return f"{measure(low)}–{measure(high)}"
 
 
+def signed(value: float) -> str:
+    """A difference with its sign."""
+    return ("+" if value > 0 else "") + measure(value)
+
+
 def share(percent: float) -> str:
     """A percentage; almost nothing is not 0, and almost all is not 100."""
     if 0 < percent < 0.1:

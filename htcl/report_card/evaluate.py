@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from htcl.artifacts import ArtifactStore, Recipe
 from htcl.config import PipelineConfig
@@ -15,13 +14,13 @@ from htcl.plan import plan, raw_inputs
 from htcl.processes import end_live_sessions
 from htcl.report_card.answers import make_answers, read_answers, recipe_of
 from htcl.report_card.card import KIND, STEP_VERSION, Card, make_card, write_card
-from htcl.report_card.models import train_variant, training_steps
+from htcl.report_card.models import model_key, train_variant, training_steps
 from htcl.report_card.variants import STAGE1, STAGE2, VARIANTS, Variant
 
 LOGGER = get_logger("report_card")
 
 
-def evaluate(configs: Sequence[PipelineConfig], seeds: int, all_variants: bool) -> tuple[Card, Path]:
+def evaluate(configs: Sequence[PipelineConfig], seeds: int, all_variants: bool) -> tuple[Card, str]:
     """Make the report card of one or more configurations; what is published already is not made again.
 
     Args:
@@ -31,7 +30,7 @@ def evaluate(configs: Sequence[PipelineConfig], seeds: int, all_variants: bool) 
         all_variants: train every variant (`htcl.report_card.variants`), else stage 1 and stage 2 only.
 
     Returns:
-        The card and its folder.
+        The card and its key.
 
     Raises:
         HTCLError: when a configuration was not run yet, or training fails.
@@ -51,7 +50,7 @@ def evaluate(configs: Sequence[PipelineConfig], seeds: int, all_variants: bool) 
         with store.create(recipe) as draft:
             write_card(card, pooled, draft.path)
             draft.figures = {"runs": len(runs), "systems": len(card.systems)}
-    return card, store.fetch(KIND, recipe.key)
+    return card, recipe.key
 
 
 def _seeded(config: PipelineConfig, number: int) -> PipelineConfig:
@@ -68,12 +67,14 @@ def _answers_key(config: PipelineConfig, variants: Sequence[Variant], what: str)
         inputs = raw_inputs(config)
         steps = training_steps(config, inputs)
         models: dict[str, tuple[str, str]] = {
-            each.name: (each.stage, train_variant(config, each, steps, inputs)) for each in variants
+            each.name: (each.stage, model_key(config, each, steps, inputs)) for each in variants
         }
         planned = plan(config, inputs=inputs)
         data = {name: planned[name].key for name in ("catalog", "shards", "pairs")}
         recipe = recipe_of(config, inputs, data, {name: key for name, (_, key) in models.items()})
         if not ArtifactStore(config.workspace).published(recipe.kind, recipe.key):
+            for variant in variants:
+                train_variant(config, variant, steps, inputs)
             make_answers(config, inputs, recipe, models)
     log(LOGGER, "answers are there", run=what, key=recipe.key, seconds=round(time.monotonic() - started))
     return recipe.key

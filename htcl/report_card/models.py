@@ -42,7 +42,12 @@ def training_steps(config: PipelineConfig, inputs: dict[str, str]) -> Steps:
     return Steps(epoch * config.stage1.epochs, pair_epoch * config.stage2.epochs, epoch)
 
 
-def train_variant(config: PipelineConfig, variant: Variant, steps: Steps, inputs: dict[str, str]) -> str:
+def model_key(config: PipelineConfig, variant: Variant, steps: Steps, inputs: dict[str, str]) -> str:
+    """The key of a variant's model, whether it is there or not; see `train_variant`."""
+    return plan(variant.config(config, steps), inputs=inputs)[variant.stage].key
+
+
+def train_variant(config: PipelineConfig, variant: Variant, steps: Steps, inputs: dict[str, str]) -> None:
     """See that a variant's model is there.
 
     Args:
@@ -51,8 +56,8 @@ def train_variant(config: PipelineConfig, variant: Variant, steps: Steps, inputs
         steps: from `training_steps`.
         inputs: from `htcl.plan.raw_inputs`.
 
-    Returns:
-        The key of the model.
+    Raises:
+        HTCLError: when the training fails.
     """
     own = variant.config(config, steps)
     for stage in ("stage1", "stage2")[: 1 if variant.stage == "stage1" else 2]:
@@ -60,7 +65,6 @@ def train_variant(config: PipelineConfig, variant: Variant, steps: Steps, inputs
         if not step.published:
             log(LOGGER, "training", variant=variant.name, stage=stage, key=step.key)
             run_stage(own, step, lambda line: print(line, flush=True))
-    return plan(own, inputs=inputs)[variant.stage].key
 
 
 def embed_songs(embedder: SongEmbedder, reader: ShardReader, index: pa.Table, rows: Int64, seed: int) -> Float32:

@@ -3,6 +3,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from htcl.evaluation.results import Result
+from htcl.report.bridge import Bridge, bridge
+from htcl.report.card import CardSection
 from htcl.report.data import (
     Curve,
     Figure,
@@ -16,6 +19,8 @@ from htcl.report.data import (
     ResultRow,
 )
 from htcl.report.data import RejectRow as Reject
+from htcl.report.errors import Neighbours, WorstText
+from htcl.report.quality import QualityRow
 
 WHEN = datetime(2025, 3, 9, 4, 7, tzinfo=UTC)
 GENRES = ["ambient", "bossa nova", "drum & bass", "folk", "jazz", "metal", "opera", "techno", "zouk", ""]
@@ -50,6 +55,31 @@ def _results() -> list[ResultRow]:
     ]
 
 
+def _result(system: str, value: float) -> Result:
+    return Result(system, "task", "cold", "metric", value, value - 0.02, value + 0.03, 900)
+
+
+def _bridge() -> Bridge:
+    semantic = {"stage1": _result("stage1", 0.31), "stage2": _result("stage2", 0.33)}
+    preference = {**{name: _result(name, 0.2) for name in semantic}, "random": _result("random", 0.05)}
+    found = bridge(semantic, preference, {"random": "competitor", "stage1": "ours", "stage2": "ours"}, "is", "liked")
+    assert found
+    return found
+
+
+def _card() -> CardSection:
+    return CardSection(
+        runs="3 runs over 3 worlds",
+        tables=[ResultRow("MFCC", "Who will like it", "", "cold songs (n = 900)", 0.3, 0.28, 0.32, 0)],
+        verdicts=["cold songs: stage2 wins against MFCC"],
+        kept="99 % is kept",
+        bridge=_bridge(),
+        deciles=[Curve("cold songs", [1, 2, 3], {"stage2": [0.1, 0.2, math.nan]})],
+        changes={"neighbour_overlap": 0.34, "cka": 0.492},
+        variants=[("stage2 without text", "by sound alone")],
+    )
+
+
 @pytest.fixture
 def full() -> ReportData:
     points = [
@@ -82,6 +112,12 @@ def full() -> ReportData:
         ],
         environment={"config": "c0ffee", "torch": "2.13.0"},
         summary="Fine-tuning on 30 days of log",
+        quality=[QualityRow("events", "play", 4000, 100.0, 90, 110, "M0 50h0L100 20")],
+        unusual=["2025-03-08 has 3.1 times the skips of the week before"],
+        bridge=_bridge(),
+        card=_card(),
+        neighbours=[Neighbours("middle", "t9", "Song 9", "Ann & Bo", "zouk", hits, hits[:1], 0.125, frozenset({"t2"}))],
+        errors=[WorstText("t3", "Song 3", "calm guitar", 812, 900)],
     )
 
 

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from htcl.report.data import Curve, Hit, MapPoint, QueryResult, ReportData
+from htcl.report.errors import Neighbours, WorstText
 from htcl.report.render import render
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\"'"
@@ -46,7 +47,7 @@ def parsed(page: str) -> Tags:
 def test_everything_is_on_the_page(full: ReportData) -> None:
     page = render(full)
     tags = parsed(page)
-    assert len(tags.named("circle")) == len(full.points) + 2 + 2  # headline and table whiskers
+    assert len(tags.named("circle")) == len(full.points) + 2 + 2 + 1  # headline, table and card whiskers
     for text in (
         "nightly",
         "12\u202f345\u202f678",
@@ -62,10 +63,33 @@ def test_everything_is_on_the_page(full: ReportData) -> None:
     assert "Nothing was held out for this split" in page
 
 
+def test_the_report_card_is_on_the_page(full: ReportData) -> None:
+    page = render(full)
+    for text in (
+        "3 runs over 3 worlds",
+        "cold songs: stage2 wins against MFCC",
+        "99 % is kept",
+        "34.0\u202f%",
+        "cold songs (n = 900)",
+        "+0.125",
+        "liked by the same listeners",
+        "3.1 times the skips",
+        "812",
+        "by sound alone",
+    ):
+        assert text in page
+    assert page.count('class="point ours"') == 2 and page.count('class="point competitor"') == 1
+
+
+def test_without_a_card_the_page_says_how_to_make_one(full: ReportData) -> None:
+    page = render(replace(full, card=None))
+    assert "<code>htcl evaluate</code>" in page and page.count('class="point ours"') == 2
+
+
 def test_an_empty_report_says_so_in_sentences(empty: ReportData) -> None:
     page = render(empty)
     parsed(page)
-    assert page.count('class="empty"') == 7
+    assert page.count('class="empty"') == 10
 
 
 def test_a_preview_is_stored_once_and_played_where_it_belongs(full: ReportData) -> None:
@@ -73,7 +97,7 @@ def test_a_preview_is_stored_once_and_played_where_it_belongs(full: ReportData) 
     tags = parsed(page)
     assert page.count(full.previews["t1"]) == 1
     players = [attributes for attributes in tags.named("audio") if "data-track" in attributes]
-    assert [player["data-track"] for player in players] == ["t1", "t1"]
+    assert [player["data-track"] for player in players] == ["t1"] * 4
     assert all(player["preload"] == "none" and "controls" in player for player in players)
 
 
@@ -96,6 +120,9 @@ def test_user_text_is_text(full: ReportData) -> None:
         curves=[Curve(EVIL, [1], {EVIL: [1.0]})],
         previews={EVIL: "data:audio/wav;base64,AA"},
         environment={EVIL: EVIL},
+        unusual=[EVIL],
+        neighbours=[Neighbours(EVIL, EVIL, EVIL, EVIL, EVIL, [Hit(EVIL, EVIL, EVIL, EVIL, 0.5)], [], 0.1, frozenset())],
+        errors=[WorstText(EVIL, EVIL, EVIL, 3, 9)],
     )
     page = render(evil)
     tags = parsed(page)
