@@ -58,6 +58,9 @@ tune: $(STAMP) ## tune the competitors of the report card on worlds that are nev
 
 # musicnn needs an old TensorFlow, so it lives in an environment of its own; where that is there, the cards have it.
 MUSICNN = $(if $(wildcard .venv-musicnn/bin/python),--set report_card.musicnn_python=$(CURDIR)/.venv-musicnn/bin/python)
+notebook: $(STAMP) demo ## run docs/songs.py on the demo and keep what it shows as docs/songs.ipynb
+	jupytext --to ipynb --execute --run-path . docs/songs.py -o docs/songs.ipynb
+
 musicnn: ## an environment with musicnn, one more competitor of the report card
 	python3 -m venv .venv-musicnn
 	.venv-musicnn/bin/pip install -q 'tensorflow-cpu==2.15.1' 'numpy<2' librosa 'setuptools<81'
@@ -92,4 +95,4 @@ constraints: $(STAMP) ## write the installed versions into constraints.txt
 clean: ## delete the environment, caches and workspace
 	rm -rf .venv .venv-musicnn workspace .pytest_cache .mypy_cache .ruff_cache .hypothesis htcl.egg-info
 
-.PHONY: help setup setup-hosts demo test test-fast lint format evidence ablation report-card report-card-concert tune musicnn golden bench-train bench-data concert serve chaos constraints clean
+.PHONY: help setup setup-hosts demo test test-fast lint format evidence ablation report-card report-card-concert tune musicnn notebook golden bench-train bench-data concert serve chaos constraints clean

@@ -73,7 +73,7 @@ class HTCLProcessor:
         inputs: dict[str, Tensor] = {}
         if audio is not None:
             self._check_rate(sampling_rate)
-            inputs |= self.from_mels([self._log_mel(samples) for samples in audio])
+            inputs |= self.from_mels([self.log_mel(samples) for samples in audio])
         if text is not None:
             tokens = self._tokenize(text)
             if audio is not None:
@@ -126,7 +126,8 @@ class HTCLProcessor:
                 f"resample it (htcl.audio.decode.decode_audio does) and pass sampling_rate={expected}"
             )
 
-    def _log_mel(self, samples: NDArray[np.float32]) -> NDArray[np.float16]:
+    def log_mel(self, samples: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Log-mel [frames, n_mels] of a song, mono at the rate of the model [n], as `from_mels` reads it."""
         config = self.audio_config
         return features.log_mel(
             samples[: self._max_samples],

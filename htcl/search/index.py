@@ -114,6 +114,10 @@ class SongIndex:
             for found in zip(rows, scores, strict=True)
         ]
 
+    def vectors(self) -> Float32:
+        """The embeddings of all songs [n, d], in the order of `tracks`."""
+        return np.asarray(self._index.reconstruct_n(0, len(self.tracks)), np.float32)
+
     def vector(self, track_id: str) -> Float32 | None:
         """The embedding of an indexed song [d], or None."""
         row = self._rows.get(track_id)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from htcl.artifacts import ArtifactStore
+from htcl.audio.decode import decode_audio
 from htcl.champion import require_champion
 from htcl.embeddings.embedder import SongEmbedder
 from htcl.errors import HTCLError
 from htcl.ingest.catalog import read_catalog
 from htcl.search.index import SongIndex
+
+Float32 = npt.NDArray[np.float32]
+_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,29 @@ class PublishedSongs:
             raise HTCLError(f"the index has no song {track_id!r}{hint}")
         hits = self.index.nearest(vector, k + 1)[0]
         return self._found([hit for hit in hits if hit[0] != track_id][:k])
+
+    def embed(self, paths: Sequence[str | Path]) -> Float32:
+        """Unit embeddings [n, d] of sound files, by the model of the published set.
+
+        Raises:
+            AudioRejected: when a file is no readable music.
+        """
+        embedder = SongEmbedder.load(*self._model)
+        audio = embedder.processor.audio_config
+        rate, most = audio.sample_rate, audio.max_seconds
+        decoded = (decode_audio(path, sample_rate=rate, max_seconds=most).samples for path in paths)
+        mels = [embedder.processor.log_mel(samples) for samples in decoded]
+        parts = [embedder.embed_songs(mels[start : start + _BATCH])[0] for start in range(0, len(mels), _BATCH)]
+        return np.concatenate(parts)
+
+    def nearest(self, vectors: Float32, k: int = 10) -> list[list[Found]]:
+        """The k songs nearest to each unit vector [n, d], best first."""
+        return [self._found(hits) for hits in self.index.nearest(vectors, k)]
+
+    def embeddings(self) -> tuple[list[Found], Float32]:
+        """Every song of the set, and their unit embeddings [n, d] in that order."""
+        songs = [self.describe(track) for track in self.index.tracks]
+        return songs, self.index.vectors()
 
     def describe(self, track_id: str, score: float = 1.0) -> Found:
         """What the catalog says of a song."""

@@ -182,6 +182,14 @@ def test_search_embeds_the_words_with_the_published_model(published, monkeypatch
         published.search("  ")
 
 
+def test_all_songs_come_with_their_embeddings(published):
+    songs, vectors = published.embeddings()
+    assert [song.track_id for song in songs] == TRACKS
+    np.testing.assert_allclose(vectors, VECTORS, atol=1e-6)
+    (found,) = published.nearest(vectors[[3]], k=1)
+    assert found[0].track_id == TRACKS[3]
+
+
 def test_nothing_published_yet_is_an_error(tmp_path):
     with pytest.raises(HTCLError, match="nothing is published"):
         PublishedSongs(str(tmp_path / "empty"))
