@@ -12,8 +12,8 @@ $(STAMP): pyproject.toml constraints.txt infra/setup.sh
 	bash infra/setup.sh
 	@touch $@
 
-HOST_TOOLS := openssh-server iproute2 postgresql shellcheck faketime
-setup-hosts: ## what some tests need of the machine beside root: sshd, ip, PostgreSQL, shellcheck, libfaketime (apt)
+HOST_TOOLS := openssh-server iproute2 postgresql shellcheck faketime chromium fonts-liberation
+setup-hosts: ## what some tests need of the machine: sshd, ip, PostgreSQL, shellcheck, libfaketime, Chromium (apt; root)
 	dpkg -s $(HOST_TOOLS) >/dev/null 2>&1 || \
 		{ apt-get update -q && apt-get install -y -q --no-install-recommends $(HOST_TOOLS); }
 

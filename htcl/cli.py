@@ -172,6 +172,23 @@ def similar(
 
 
 @app.command()
+def explore(
+    config: ConfigOption = None,
+    host: Annotated[
+        str, typer.Option(help="address to listen on; beyond loopback others can listen too")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0 takes a free one")] = 8321,
+) -> None:
+    """Search the published set in a browser: by words, sound or song, between meaning and taste, on a map."""
+    from htcl.explore.server import serve
+    from htcl.logs import quiet_libraries, setup_logging
+
+    setup_logging()
+    quiet_libraries()
+    serve(_default_config(config), host, port)
+
+
+@app.command()
 def forget(
     user: Annotated[str, typer.Argument(help="user id as the log has it; - reads it from standard input")],
     config: ConfigOption = None,

@@ -3,22 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from htcl.report.charts import position
 from htcl.report.data import MapPoint
 
 OTHER = 7  # the seven chromatic colours of Okabe and Ito go to the largest genres, grey to all others
-MARGIN = 3.0  # percent of the picture left free on each side
-
-
-@dataclass(frozen=True)
-class Dot:
-    """A song in percent of the picture."""
-
-    point: MapPoint
-    x: float
-    y: float
-    colour: int
+FULL = 65_535
+"""The far end of an axis in map.js."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +29,17 @@ def genre_colours(genres: Iterable[str]) -> dict[str, int]:
     return {genre: colour for colour, genre in enumerate(ranked[:OTHER])}
 
 
-def dots(points: Sequence[MapPoint], colours: dict[str, int]) -> list[Dot]:
-    """The points spread over the picture, in their own order, so that no genre covers another."""
-    if not points:
-        return []
-    xs, ys = [point.x for point in points], [point.y for point in points]
-    x_range, y_range = (min(xs), max(xs)), (min(ys), max(ys))
-    return [
-        Dot(
-            point,
-            _inside(position(point.x, *x_range)),
-            _inside(position(point.y, *y_range)),
-            colours.get(point.genre, OTHER),
-        )
-        for point in points
-    ]
+def drawn(points: Sequence[MapPoint], colours: dict[str, int]) -> dict[str, list[Any]]:
+    """What map.js reads: places from 0 to FULL, each axis filled, y downwards; colour and words of each."""
+    xs, ys = ([getattr(point, axis) for point in points] for axis in ("x", "y"))
+    return {
+        "x": [round(FULL / 100 * position(x, min(xs), max(xs))) for x in xs],
+        "y": [round(FULL / 100 * position(y, min(ys), max(ys))) for y in ys],
+        "colours": [colours.get(point.genre, OTHER) for point in points],
+        "songs": [
+            [point.track_id, point.title, " · ".join(filter(None, (point.artist, point.genre)))] for point in points
+        ],
+    }
 
 
 def legend(points: Sequence[MapPoint], colours: dict[str, int]) -> list[Genre]:
@@ -59,7 +47,3 @@ def legend(points: Sequence[MapPoint], colours: dict[str, int]) -> list[Genre]:
     counts = Counter(colours.get(point.genre, OTHER) for point in points)
     entries = [Genre(genre, counts[colour], colour) for genre, colour in colours.items() if counts[colour]]
     return entries + ([Genre("other or none", counts[OTHER], OTHER)] if counts[OTHER] else [])
-
-
-def _inside(percent: float) -> float:
-    return round(MARGIN + percent * (1 - 2 * MARGIN / 100), 2)

@@ -6,10 +6,11 @@ from operator import attrgetter
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from htcl.report import formats
-from htcl.report.catalog_map import OTHER, dots, genre_colours, legend
+from htcl.report.catalog_map import OTHER, drawn, genre_colours, legend
 from htcl.report.charts import Whisker, bars, line_chart, whiskers
 from htcl.report.data import FunnelRow, Headline, ReportData
 from htcl.report.results import blocks
+from htcl.web import web_file
 
 
 def render(data: ReportData) -> str:
@@ -28,10 +29,13 @@ def render(data: ReportData) -> str:
             bridge=data.card.bridge if data.card else data.bridge,
             card_blocks=blocks(data.card.tables) if data.card else [],
             decile_charts=[(curve.stage, line_chart(curve)) for curve in data.card.deciles] if data.card else [],
-            dots=dots(data.points, colours),
+            points=drawn(data.points, colours),
             legend=legend(data.points, colours),
             colours=colours,
             other=OTHER,
+            look=web_file("look.css"),
+            map_css=web_file("map.css"),
+            map_js=web_file("map.js"),
         )
     )
 

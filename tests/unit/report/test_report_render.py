@@ -47,7 +47,9 @@ def parsed(page: str) -> Tags:
 def test_everything_is_on_the_page(full: ReportData) -> None:
     page = render(full)
     tags = parsed(page)
-    assert len(tags.named("circle")) == len(full.points) + 2 + 2 + 1  # headline, table and card whiskers
+    assert len(tags.named("circle")) == 2 + 2 + 1  # headline, table and card whiskers
+    stored = re.search(r'id="points">(.*?)</script>', page)
+    assert stored and len(json.loads(stored[1])["songs"]) == len(full.points)
     for text in (
         "nightly",
         "12\u202f345\u202f678",
@@ -126,7 +128,7 @@ def test_user_text_is_text(full: ReportData) -> None:
     )
     page = render(evil)
     tags = parsed(page)
-    assert len(tags.named("script")) == 2
+    assert len(tags.named("script")) == 3
     assert tags.named("img") == []
     assert not any(name.startswith("on") for _, attributes in tags.found for name in attributes)
     stored = re.search(r'id="previews">(.*?)</script>', page)

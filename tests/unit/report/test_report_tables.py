@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from htcl.report import formats
-from htcl.report.catalog_map import MARGIN, OTHER, dots, genre_colours, legend
+from htcl.report.catalog_map import FULL, OTHER, drawn, genre_colours, legend
 from htcl.report.data import MapPoint, ResultRow
 from htcl.report.results import Block, blocks
 
@@ -53,12 +53,11 @@ def test_large_genres_get_colours_and_the_rest_share_one() -> None:
     assert sum(entry.count for entry in entries) == len(points)
 
 
-def test_dots_fill_the_picture_within_its_margin() -> None:
-    first, last = dots([MapPoint("a", "", "", "", -5, 2), MapPoint("b", "", "", "", 5, 8)], {})
-    assert (first.x, first.y) == (MARGIN, MARGIN)
-    assert (last.x, last.y) == (100 - MARGIN, 100 - MARGIN)
-    (alone,) = dots([MapPoint("a", "", "", "", 3, 3)], {})
-    assert (alone.x, alone.y) == (50, 50)
+def test_points_fill_the_picture() -> None:
+    found = drawn([MapPoint("a", "Ay", "Ann", "folk", -5, 2), MapPoint("b", "Be", "", "", 5, 8)], {"folk": 3})
+    assert (found["x"], found["y"], found["colours"]) == ([0, FULL], [0, FULL], [3, OTHER])
+    assert found["songs"] == [["a", "Ay", "Ann · folk"], ["b", "Be", ""]]
+    assert drawn([MapPoint("a", "", "", "", 3, 3)], {})["x"] == [round(FULL / 2)]
 
 
 @pytest.mark.parametrize(
