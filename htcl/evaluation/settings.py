@@ -85,10 +85,10 @@ class ReportCardConfig(Section):
     )
     recent_songs: int = Field(5, gt=0, description="Songs of the last-n history")
     zero_shot_prompt: str = Field("{}", description="Text of a class in zero-shot tagging; {} is its name")
-    probes: ProbeConfig = ProbeConfig()
-    als: AlsConfig = AlsConfig()
-    bm25: Bm25Config = Bm25Config()
-    item2vec: Item2VecConfig = Item2VecConfig()
+    probes: ProbeConfig = Field(ProbeConfig(), description="Probes on frozen embeddings")
+    als: AlsConfig = Field(AlsConfig(), description="Matrix factorisation, and the map from content to its factors")
+    bm25: Bm25Config = Field(Bm25Config(), description="Item-item neighbours")
+    item2vec: Item2VecConfig = Field(Item2VecConfig(), description="Skip-gram over histories")
     musicnn_python: str = Field(
         "", description="Python of an environment with musicnn (`make musicnn` makes one); empty: left out"
     )
