@@ -38,7 +38,9 @@ VARIANTS = (
     Variant("hard negatives, a half", ("stage2.hard_negative_share=0.5",)),
     Variant("metadata-field dropout 0.2", ("stage1.text_field_dropout=0.2", "stage2.text_field_dropout=0.2")),
     Variant("time masking 0.2", ("stage1.time_mask_ratio=0.2", "stage2.time_mask_ratio=0.2")),
-    Variant("frequency masking 0.2", ("stage1.frequency_mask_ratio=0.2", "stage2.frequency_mask_ratio=0.2")),
+    Variant("no frequency masking", ("stage2.frequency_mask_ratio=0",)),
+    Variant("no crops", ("stage1.crop_seconds=null", "stage2.crop_seconds=null")),
+    Variant("a text head that learns in stage 2", ("stage2.text_head_lr=1.0e-3",)),
 )
 COLUMNS: tuple[tuple[str, Task, Split, str], ...] = (
     ("cold ndcg_at_10", "song_to_song", "cold", "ndcg_at_10"),

@@ -28,7 +28,7 @@ from htcl.search.query import PublishedSongs
 
 from .harness import ROOT, Floats, Htcl, pooled_queries
 
-SONGS, SEEDS = 900, (17, 18)
+SONGS, SEEDS = 900, (31, 32)
 FOLDER = ROOT / "workspace" / "evidence"
 NEIGHBOURS = 10
 
