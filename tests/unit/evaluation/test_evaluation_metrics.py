@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from htcl.evaluation.metrics import (
     RowSets,
     expected_rank,
+    hit_rate_at_k,
     joined,
     ndcg_at_k,
     one_target_each,
     ranks_of_targets,
     recall_at_k,
+    recall_of_targets,
     reciprocal_rank,
 )
 
@@ -23,14 +25,14 @@ def row_sets(*sets):
 
 
 def naive_metrics(row, relevant, k):
-    """Recall, nDCG and reciprocal rank, averaged over every way to break the ties."""
+    """Recall, nDCG, reciprocal rank and hit rate, averaged over every way to break the ties."""
     found = []
     for priority in permutations(range(len(row))):
         order = sorted(range(len(row)), key=lambda i: (-row[i], priority[i]))
         hits = [item in relevant for item in order]
         gain = sum(1 / np.log2(place + 2) for place, hit in enumerate(hits[:k]) if hit)
         ideal = sum(1 / np.log2(place + 2) for place in range(min(k, len(relevant))))
-        found.append((sum(hits[:k]) / len(relevant), gain / ideal, 1 / (hits.index(True) + 1)))
+        found.append((sum(hits[:k]) / len(relevant), gain / ideal, 1 / (hits.index(True) + 1), float(any(hits[:k]))))
     return np.mean(found, axis=0)
 
 
@@ -41,8 +43,10 @@ def test_metrics_equal_the_average_over_all_tie_breaks(data):
     relevant = data.draw(st.sets(st.integers(0, len(row) - 1), min_size=1))
     k = data.draw(st.integers(1, 6))
     ranks = ranks_of_targets(np.array([row], np.float32), row_sets(sorted(relevant)))
-    found = [recall_at_k(ranks, k)[0], ndcg_at_k(ranks, k)[0], reciprocal_rank(ranks)[0]]
-    np.testing.assert_allclose(found, naive_metrics(row, relevant, k))
+    found = [measure(ranks, k)[0] for measure in (recall_at_k, ndcg_at_k)]
+    found += [reciprocal_rank(ranks)[0], hit_rate_at_k(ranks, k)[0]]
+    np.testing.assert_allclose(found, naive_metrics(row, relevant, k), atol=1e-12)
+    np.testing.assert_allclose(recall_of_targets(ranks, k).mean(), found[0])
 
 
 def test_hand_computed_without_ties():
@@ -84,6 +88,12 @@ def test_a_query_without_targets_is_refused():
 def test_a_target_with_nan_is_refused():
     with pytest.raises(ValueError, match="NaN"):
         ranks_of_targets(np.array([[np.nan, 1]], np.float32), row_sets([0]))
+
+
+def test_some_of_the_sets_in_any_order():
+    sets = row_sets([0], [], [3, 1], [2])
+    found = sets.chosen(np.array([3, 1, 2]))
+    assert (found.indptr.tolist(), found.indices.tolist()) == ([0, 1, 1, 3], [2, 3, 1])
 
 
 def test_blocks_of_queries_join_to_the_whole():
