@@ -18,7 +18,6 @@ import webdataset as wds
 from htcl.artifacts import MANIFEST, ArtifactStore
 from htcl.champion import require_champion
 from htcl.embeddings.embedder import SongEmbedder
-from htcl.ingest.catalog import read_catalog
 from htcl.plan import plan
 from htcl.report import report_path
 from htcl.schemas import REJECTS, embeddings_schema
@@ -103,16 +102,16 @@ def test_search_and_similar_answer_from_the_published_set(demo_run: Run, htcl: H
 
 def test_no_training_pair_touches_a_held_out_song(demo_run: Run) -> None:
     store, steps = ArtifactStore(demo_run.config.workspace), plan(demo_run.config)
-    catalog = read_catalog(store.fetch("catalog", steps["catalog"].key))
-    sides = dict(zip(catalog["track_id"].to_pylist(), catalog["split"].to_pylist(), strict=True))
+    index = read_index(store.fetch("shards", steps["shards"].key))
+    sides = dict(zip(index["track_id"].to_pylist(), index["split"].to_pylist(), strict=True))
     pairs = ds.dataset(store.fetch("pairs", steps["pairs"].key) / "pairs").to_table()
     assert set(pairs["split"].unique().to_pylist()) >= {"train", "test_cold"}
     for row in pairs.select(["anchor_id", "positive_id", "split"]).to_pylist():
         ends = {sides[row["anchor_id"]], sides[row["positive_id"]]}
         assert (ends == {"train"}) == (row["split"] in ("train", "test_warm"))
         assert ("test" in ends) == (row["split"] == "test_cold")
-    groups = catalog.group_by(["split_group", "split"]).aggregate([])
-    assert len(groups) == len(pc.unique(catalog["split_group"]))
+    groups = index.group_by(["split_group", "split"]).aggregate([])
+    assert len(groups) == len(pc.unique(index["split_group"]))
 
 
 def test_shards_are_plain_webdataset_and_the_index_points_into_them(demo_run: Run) -> None:
