@@ -65,12 +65,14 @@ def read_histories(config: PipelineConfig, tracks: list[str], most: int) -> Hist
         HTCLError: naming the file that cannot be read.
     """
     held: list[pa.Table] = []
+    users = np.zeros(0, np.int64)
     limit = np.iinfo(np.int64).max
     for events in _judged(config):
         held.append(events.filter(pc.less_equal(events["user"], limit)))
-        users = pc.unique(pa.concat_arrays([c for table in held for c in table["user"].chunks]))
+        users = np.union1d(users, held[-1]["user"].to_numpy())
         if len(users) > most:
-            limit = int(np.partition(users.to_numpy(), most - 1)[most - 1])
+            users = users[:most]
+            limit = int(users[-1])
             held = [table.filter(pc.less_equal(table["user"], limit)) for table in held]
     part = distinct_events(pa.concat_tables(held).unify_dictionaries().combine_chunks())
     numbers = basket_numbers(part.events, config.pairs.session_gap_minutes)

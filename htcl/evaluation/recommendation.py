@@ -92,7 +92,11 @@ def evaluate_song_to_song(system: str, scorer: Scorer, queries: Queries) -> dict
     one query is its reciprocal rank. Recall divides by the number of relevant rows (see ``recall_at_k``).
     Raises ValueError, naming the system, for scores of another shape or that are not finite.
     """
-    ranks = song_ranks(system, scorer, queries)
+    return song_metrics(song_ranks(system, scorer, queries))
+
+
+def song_metrics(ranks: TargetRanks) -> dict[str, FloatArray]:
+    """The metrics of ``evaluate_song_to_song``, from where the held-out positives stand."""
     return {
         "recall_at_10": recall_at_k(ranks, 10),
         "recall_at_50": recall_at_k(ranks, 50),

@@ -153,12 +153,16 @@ def shared_queries(a: pa.Table, b: pa.Table, task: Task, split: Split, metric: s
 
     Each table must hold one system. Raises ValueError if a query occurs twice in one.
     """
-    (keys_a, values_a), (keys_b, values_b) = (_values(table, task, split, metric) for table in (a, b))
+    (keys_a, values_a), (keys_b, values_b) = (query_values(table, task, split, metric) for table in (a, b))
     _, at_a, at_b = np.intersect1d(keys_a, keys_b, assume_unique=True, return_indices=True)
     return values_a[at_a], values_b[at_b]
 
 
-def _values(table: pa.Table, task: Task, split: Split, metric: str) -> tuple[np.ndarray, FloatArray]:
+def query_values(table: pa.Table, task: Task, split: Split, metric: str) -> tuple[np.ndarray, FloatArray]:
+    """Queries [n] and values [n] of one metric in a per-query table of one system.
+
+    Raises ValueError if a query occurs twice.
+    """
     rows = table.filter((pc.field("task") == task) & (pc.field("split") == split) & (pc.field("metric") == metric))
     keys = rows["query"].to_numpy().astype(str)
     if len(np.unique(keys)) < len(keys):

@@ -224,8 +224,7 @@ def _liked(pairs: Path) -> dict[str, frozenset[str]]:
 
 
 def _worst(per_query: pa.Table, catalog: Catalog, fields: list[TextColumn]) -> list[WorstText]:
-    texts = {track: (row["title"], metadata_text(row, fields)) for track, row in catalog.items()}
-    return worst_texts(per_query, texts)
+    return worst_texts(per_query, lambda track: (catalog[track]["title"], metadata_text(catalog[track], fields)))
 
 
 def _shown(queries: list[QueryResult], neighbours: list[Neighbours], errors: list[WorstText]) -> list[str]:

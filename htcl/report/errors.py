@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from htcl.evaluation.results import query_values
 from htcl.report.data import Hit
 
 WORST = 5
@@ -41,16 +43,16 @@ class Neighbours:
     liked: frozenset[str]
 
 
-def worst_texts(per_query: pa.Table, texts: dict[str, tuple[str, str]]) -> list[WorstText]:
+def worst_texts(per_query: pa.Table, describe: Callable[[str], tuple[str, str]]) -> list[WorstText]:
     """The held-out songs that stage 2 finds latest by their own text.
 
     Args:
         per_query: of the evaluation.
-        texts: track -> (title, text).
+        describe: track -> (title, text).
     """
     found = _values(per_query, "stage2", "text_to_audio", "test", "median_rank")
     order = sorted(found, key=lambda track: (-found[track], track))
-    return [WorstText(track, *texts[track], round(found[track]), len(found)) for track in order[:WORST]]
+    return [WorstText(track, *describe(track), round(found[track]), len(found)) for track in order[:WORST]]
 
 
 def example_songs(per_query: pa.Table) -> list[tuple[str, str, float]]:
@@ -64,9 +66,5 @@ def example_songs(per_query: pa.Table) -> list[tuple[str, str, float]]:
 
 
 def _values(per_query: pa.Table, system: str, task: str, split: str, metric: str) -> dict[str, float]:
-    figure = {"system": system, "task": task, "split": split, "metric": metric}
-    chosen = pc.scalar(True)
-    for name, value in figure.items():
-        chosen = chosen & (pc.field(name) == value)
-    rows = per_query.filter(chosen)
-    return dict(zip(rows["query"].to_pylist(), rows["value"].to_pylist(), strict=True))
+    queries, values = query_values(per_query.filter(pc.field("system") == system), task, split, metric)
+    return dict(zip(queries.tolist(), values.tolist(), strict=True))

@@ -9,19 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from htcl.artifacts import ArtifactStore, Recipe
 from htcl.config import PipelineConfig
 from htcl.embeddings.embedder import SongEmbedder
 from htcl.evaluation.cka import debiased_linear_cka
+from htcl.evaluation.collapse import directed
 from htcl.evaluation.drift import measure_drift
 from htcl.evaluation.results import PER_QUERY_FILE, RESULTS_FILE, from_table, to_table
 from htcl.logs import get_logger, log
 from htcl.report_card.models import embed_songs
 from htcl.report_card.systems import Float32, System, competitors, embedding_system
-from htcl.report_card.tasks import Answers, ask
+from htcl.report_card.tasks import Answers, ask, joined
 from htcl.report_card.variants import STAGE1, STAGE2
 from htcl.report_card.world import World, read_world
 
@@ -91,7 +91,7 @@ def make_answers(
     found += [_timed(config, world, system, seconds) for system in competitors(config, world, vectors[STAGE1])]
     about = {**_about(world, vectors), "seconds": seconds}
     with store.create(recipe) as draft:
-        _write(draft.path, RunAnswers(world.data, _joined(found), about))
+        _write(draft.path, RunAnswers(world.data, joined(found), about))
         draft.figures = {"systems": len(found), "songs": len(world.tracks), "test_songs": len(world.test)}
 
 
@@ -102,8 +102,6 @@ def _model(store: ArtifactStore, world: World, name: str, stage: str, key: str, 
 
 
 def _directed_texts(embedder: SongEmbedder, seed: int, texts: list[str]) -> Float32:
-    from htcl.evaluation.collapse import directed
-
     return directed(embedder.embed_texts(texts), seed)[0]
 
 
@@ -126,14 +124,6 @@ def _about(world: World, vectors: dict[str, Float32]) -> dict[str, Any]:
         "labels": {labels.field: {"songs": len(labels.rows), "classes": labels.classes} for labels in world.labels},
         "stage1_to_stage2": {**asdict(measure_drift(before, after)), "cka": debiased_linear_cka(before, after)},
     }
-
-
-def _joined(found: list[Answers]) -> Answers:
-    return Answers(
-        pa.concat_tables([each.per_query for each in found]),
-        [result for each in found for result in each.of_sets],
-        pa.concat_tables([each.deciles for each in found]),
-    )
 
 
 def _write(folder: Path, run: RunAnswers) -> None:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from htcl.config import EvaluationConfig
@@ -26,22 +25,26 @@ CARD_FILE = "card.json"
 
 Figure = tuple[str, str, str]
 
+PREFERENCE: Figure = ("song_to_song", "cold", "ndcg_at_10")
+SEMANTIC: Figure = (f"probe_linear_{MEAN}", "test", MEAN)
+"""Axes of the bridge: who likes new songs, and what songs are."""
+RETRIEVAL: Figure = ("text_to_audio", "test", "recall_at_10")
+KEPT_SHARE = 0.99
+"""Of stage 1's retrieval, which stage 2 is held to."""
 HEADLINES: tuple[tuple[str, Figure], ...] = (
-    ("cold songs, song to song", ("song_to_song", "cold", "ndcg_at_10")),
+    ("cold songs, song to song", PREFERENCE),
     ("songs of cold artists, song to song", ("song_to_song", "cold_artist", "ndcg_at_10")),
     ("known songs, song to song", ("song_to_song", "warm", "ndcg_at_10")),
     ("cold songs for listeners", ("user_to_song", "cold", "ndcg_at_10")),
     ("songs of cold artists for listeners", ("user_to_song", "cold_artist", "ndcg_at_10")),
     ("known songs for listeners", ("user_to_song", "warm", "ndcg_at_10")),
-    ("text to audio", ("text_to_audio", "test", "recall_at_10")),
+    ("text to audio", RETRIEVAL),
     ("audio to text", ("audio_to_text", "test", "recall_at_10")),
-    ("linear probes", (f"probe_linear_{MEAN}", "test", MEAN)),
+    ("linear probes", SEMANTIC),
     ("MLP probes", (f"probe_mlp_{MEAN}", "test", MEAN)),
     ("zero-shot tagging", (f"zero_shot_{MEAN}", "test", MEAN)),
 )
 """What the card is read for: a name and a (task, split, metric) that is better the higher it is."""
-SEMANTIC, PREFERENCE = HEADLINES[8][1], HEADLINES[0][1]
-"""Axes of the bridge: what songs are, by linear probes, against who likes new ones."""
 OURS = tuple(variant.name for variant in VARIANTS)
 ABLATIONS = tuple(name for name in OURS if name.startswith(f"{STAGE2} "))
 """Stage 2 with a part left out: no competitors, but what shows which part does what."""
@@ -97,7 +100,8 @@ def make_card(name: str, runs: Sequence[RunAnswers], config: EvaluationConfig) -
     spreads = {"|".join(key): each.deviation for key, each in pooled.spreads.items()}
     about = [{"data": run.data, **run.about} for run in runs]
     verdicts = _verdicts(pooled, order, config.confidence)
-    return Card(name, order, pooled.results, spreads, verdicts, about, _kept(pooled, config)), pooled
+    kept = compared(pooled, STAGE2, STAGE1, RETRIEVAL, config.confidence, KEPT_SHARE)
+    return Card(name, order, pooled.results, spreads, verdicts, about, kept), pooled
 
 
 def _competitors(systems: Sequence[str]) -> list[str]:
@@ -116,18 +120,6 @@ def _verdicts(pooled: Pooled, systems: Sequence[str], confidence: float) -> list
             if difference:
                 found.append(Verdict(headline, *figure, other, difference, other == best))
     return found
-
-
-def _kept(pooled: Pooled, config: EvaluationConfig) -> Interval | None:
-    """What is left of stage 1's retrieval, above 99 % of it."""
-    import pyarrow.compute as pc
-
-    from htcl.evaluation.bootstrap import paired_difference
-    from htcl.evaluation.results import shared_queries
-
-    two, one = (pooled.per_query.filter(pc.field("system") == system) for system in (STAGE2, STAGE1))
-    after, before = shared_queries(two, one, "text_to_audio", "test", "recall_at_10")
-    return paired_difference(after, 0.99 * np.asarray(before), confidence=config.confidence) if len(after) else None
 
 
 def write_card(card: Card, pooled: Pooled, folder: Path) -> None:

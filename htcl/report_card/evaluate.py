@@ -13,7 +13,7 @@ from htcl.logs import get_logger, log
 from htcl.plan import plan, raw_inputs
 from htcl.processes import end_live_sessions
 from htcl.report_card.answers import make_answers, read_answers, recipe_of
-from htcl.report_card.card import KIND, STEP_VERSION, Card, make_card, write_card
+from htcl.report_card.card import KIND, STEP_VERSION, Card, make_card, read_card, write_card
 from htcl.report_card.models import model_key, train_variant, training_steps
 from htcl.report_card.variants import STAGE1, STAGE2, VARIANTS, Variant
 
@@ -44,13 +44,13 @@ def evaluate(configs: Sequence[PipelineConfig], seeds: int, all_variants: bool) 
     store = ArtifactStore(first.workspace)
     names = {f"run {number}": key for number, (_, key) in enumerate(runs, start=1)}
     recipe = Recipe(KIND, STEP_VERSION, {"name": first.name, "evaluation": first.evaluation.model_dump()}, names)
-    answers = [read_answers(ArtifactStore(config.workspace).fetch("answers", key)) for config, key in runs]
-    card, pooled = make_card(first.name, answers, first.evaluation)
     if not store.published(KIND, recipe.key):
+        answers = [read_answers(ArtifactStore(config.workspace).fetch("answers", key)) for config, key in runs]
+        card, pooled = make_card(first.name, answers, first.evaluation)
         with store.create(recipe) as draft:
             write_card(card, pooled, draft.path)
             draft.figures = {"runs": len(runs), "systems": len(card.systems)}
-    return card, recipe.key
+    return read_card(store.fetch(KIND, recipe.key)), recipe.key
 
 
 def _seeded(config: PipelineConfig, number: int) -> PipelineConfig:

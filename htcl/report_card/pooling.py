@@ -100,9 +100,11 @@ def _deciles(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.table([*(sums[key] for key in keys), recall, sums["n_sum"]], schema=DECILES)
 
 
-def compared(pooled: Pooled, a: str, b: str, figure: tuple[str, str, str], confidence: float) -> Interval | None:
-    """Paired difference a - b of one (task, split, metric) over the queries that both answered; None without any."""
+def compared(
+    pooled: Pooled, a: str, b: str, figure: tuple[str, str, str], confidence: float, share: float = 1.0
+) -> Interval | None:
+    """Paired difference a - share x b of one (task, split, metric) over what both answered; None without any."""
     task, split, metric = figure
     one, other = (pooled.per_query.filter(pc.field("system") == system) for system in (a, b))
     left, right = shared_queries(one, other, task, split, metric)
-    return paired_difference(left, right, confidence=confidence) if len(left) else None
+    return paired_difference(left, share * right, confidence=confidence) if len(left) else None

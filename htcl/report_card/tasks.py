@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,9 @@ from htcl.config import PipelineConfig
 from htcl.evaluation.histories import last_songs
 from htcl.evaluation.labels import Labels
 from htcl.evaluation.listeners import catalog_coverage, evaluate_listeners
-from htcl.evaluation.metrics import IntArray, RowSets, TargetRanks, recall_of_targets
+from htcl.evaluation.metrics import RowSets, TargetRanks, recall_of_targets
 from htcl.evaluation.probes import ProbeKind, group_folds, probe
-from htcl.evaluation.recommendation import evaluate_song_to_song, song_ranks
+from htcl.evaluation.recommendation import song_metrics, song_ranks
 from htcl.evaluation.results import PER_QUERY_SCHEMA, Result, Split, per_query_table
 from htcl.evaluation.retrieval import evaluate_retrieval
 from htcl.evaluation.tagging import MAIN_METRIC, TagScores, tag_scores
@@ -65,10 +65,15 @@ def ask(config: PipelineConfig, world: World, system: System) -> Answers:
         asked += [_retrieval(config, world, system), _zero_shot(config, world, system)]
     if system.vectors is not None:
         asked += [_probes(config, world, system, kind) for kind in PROBES]
+    return joined(asked)
+
+
+def joined(answers: Sequence[Answers]) -> Answers:
+    """Several answers as one; without any it is empty."""
     return Answers(
-        pa.concat_tables([PER_QUERY_SCHEMA.empty_table(), *(each.per_query for each in asked)]),
-        [result for each in asked for result in each.of_sets],
-        pa.concat_tables([DECILES.empty_table(), *(each.deciles for each in asked)]),
+        pa.concat_tables([PER_QUERY_SCHEMA.empty_table(), *(each.per_query for each in answers)]),
+        [result for each in answers for result in each.of_sets],
+        pa.concat_tables([DECILES.empty_table(), *(each.deciles for each in answers)]),
     )
 
 
@@ -78,10 +83,9 @@ def _songs(world: World, system: System) -> Answers:
         if split not in world.pairs or (split != "warm" and not system.cold):
             continue
         queries = world.pairs[split]
-        metrics = evaluate_song_to_song(system.name, system.songs, queries)
-        anchors = [world.tracks[row] for row in queries.anchors]
-        tables.append(per_query_table(system.name, "song_to_song", split, anchors, metrics))
         ranks = song_ranks(system.name, system.songs, queries)
+        anchors = [world.tracks[row] for row in queries.anchors]
+        tables.append(per_query_table(system.name, "song_to_song", split, anchors, song_metrics(ranks)))
         deciles.append(_by_decile(world, system, "song_to_song", split, queries.relevant, ranks))
     return Answers(pa.concat_tables(tables), [], pa.concat_tables(deciles))
 
@@ -177,6 +181,5 @@ def _tagging(
     return Answers(pa.concat_tables(tables), of_sets, DECILES.empty_table())
 
 
-def _tracks(world: World, labels: Labels) -> list[Any]:
-    rows: IntArray = world.test[labels.rows]
-    return [world.tracks[row] for row in rows]
+def _tracks(world: World, labels: Labels) -> list[str]:
+    return [world.tracks[row] for row in world.test[labels.rows]]

@@ -24,7 +24,7 @@ def test_the_songs_that_are_found_latest_come_first():
     figure = ("text_to_audio", "test", "median_rank")
     found = worst_texts(
         table(("stage2", *figure, ranks), ("stage1", *figure, {"t1": 99.0})),
-        {track: (track.upper(), "calm") for track in ranks},
+        lambda track: (track.upper(), "calm"),
     )
     assert [(row.track_id, row.rank, row.of) for row in found] == [(f"t{n}", n, 9) for n in (8, 7, 6, 5, 4)]
     assert (found[0].title, found[0].text) == ("T8", "calm")
