@@ -12,6 +12,7 @@ import pyarrow.csv as pv
 
 from htcl.datasets.files import open_text, reading, require_columns
 from htcl.datasets.logs import LogBatch
+from htcl.ingest.log import decoded
 
 BLOCK_BYTES = 1 << 24
 """Text of one batch, unpacked."""
@@ -55,7 +56,7 @@ def read_tab_log(path: Path, columns: Mapping[str, str], names: Sequence[str] = 
         line = 1 if names else 2
         for batch in reader:
             lines, malformed, line = _places(line, batch.num_rows, refused)
-            rows = pa.table({name: _decoded(batch[column]) for name, column in columns.items()})
+            rows = pa.table({name: decoded(batch[column]) for name, column in columns.items()})
             yield LogBatch(path.name, rows, lines, malformed)
         yield LogBatch(path.name, pa.table({name: pa.array([], pa.string()) for name in columns}), _NONE, refused)
 
@@ -76,10 +77,3 @@ def _places(line: int, count: int, refused: list[int]) -> tuple[npt.NDArray[np.i
 def _header(path: Path) -> list[str]:
     with open_text(path) as text:
         return text.readline().rstrip("\r\n").split("\t")
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowInvalid:  # bytes that are no UTF-8
-        return pa.array([None if v is None else v.decode(errors="replace") for v in column.to_pylist()], pa.string())

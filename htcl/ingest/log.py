@@ -228,7 +228,7 @@ def _csv(uri: str, source: dict[str, str]) -> Iterator[tuple[pa.Table, int]]:
         for number, found in enumerate(reader):
             batch = found if number else found.slice(1)  # the header
             refused = len(strange) - seen + _strangers(batch, present)
-            yield pa.table({name: _decoded(batch[place]) for name, place in present.items()}), refused
+            yield pa.table({name: decoded(batch[place]) for name, place in present.items()}), refused
             seen = len(strange)
         if len(strange) > seen:
             yield pa.table({name: pa.array([], pa.string()) for name in present}), len(strange) - seen
@@ -239,7 +239,8 @@ def _strangers(batch: pa.RecordBatch, present: dict[str, str]) -> int:
     return 0 if present else int(batch.num_rows)
 
 
-def _decoded(column: pa.Array) -> pa.Array:
+def decoded(column: pa.Array) -> pa.Array:
+    """Bytes as text; what is no UTF-8 becomes U+FFFD."""
     try:
         return column.cast(pa.string())
     except pa.ArrowInvalid:  # bytes that are no UTF-8

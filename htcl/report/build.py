@@ -36,6 +36,7 @@ from htcl.report.quality import quality_rows, unusual
 from htcl.report.queries import Catalog, Songs, hits, previews, read_queries, words
 from htcl.report.render import render
 from htcl.search.index import read_embeddings
+from htcl.shards.index import read_index
 from htcl.text import TextColumn, metadata_text
 
 KINDS = ("catalog", "pairs", "shards", "stage1", "stage2", "gate_set", "evaluation")
@@ -119,8 +120,11 @@ def _manifests(store: ArtifactStore, step: Step) -> dict[str, dict[str, Any]]:
 
 
 def _catalog(store: ArtifactStore, manifests: dict[str, dict[str, Any]]) -> Catalog:
+    """Songs with their side, which the shards decide: a group that held-out artists cut trains as a whole."""
     rows = read_catalog(store.fetch("catalog", manifests["catalog"]["key"])).to_pylist()
-    return {row["track_id"]: row for row in rows}
+    index = read_index(store.fetch("shards", manifests["shards"]["key"]))
+    sides = dict(zip(index["track_id"].to_pylist(), index["split"].to_pylist(), strict=True))
+    return {row["track_id"]: {**row, "split": sides.get(row["track_id"], row["split"])} for row in rows}
 
 
 def _headline(config: PipelineConfig, rows: list[Result], manifests: dict[str, dict[str, Any]]) -> list[Headline]:

@@ -25,6 +25,7 @@ from htcl.evaluation.bootstrap import paired_difference
 from htcl.evaluation.results import PER_QUERY_FILE, Split, Task
 from htcl.search.index import read_embeddings
 from htcl.search.query import PublishedSongs
+from htcl.shards.index import read_index
 
 from .harness import ROOT, Floats, Htcl, pooled_queries
 
@@ -82,7 +83,7 @@ def test_stage2_recovers_taste_that_is_heard_and_not_told(worlds: list[World]) -
         for stage, found in alike.items():
             model_id, version = manifest["inputs"][stage], manifest["tables"]["embeddings"]
             tracks, vectors, _ = read_embeddings(world.config.workspace, model_id, version)
-            found.append(_heard_similarity(tracks, vectors, world.truth, _test_songs(store, champion.catalog)))
+            found.append(_heard_similarity(tracks, vectors, world.truth, _test_songs(store, champion.shards)))
     after, before = np.concatenate(alike["stage2"]), np.concatenate(alike["stage1"])
     gain = paired_difference(after, before)
     print(
@@ -121,9 +122,9 @@ def _pooled(worlds: list[World], task: Task, split: Split, metric: str) -> tuple
     return pooled_queries(tables, task, split, metric)
 
 
-def _test_songs(store: ArtifactStore, catalog: str) -> set[str]:
-    rows = pq.read_table(store.fetch("catalog", catalog) / "catalog.parquet", columns=["track_id", "split"]).to_pylist()
-    return {row["track_id"] for row in rows if row["split"] == "test"}
+def _test_songs(store: ArtifactStore, shards: str) -> set[str]:
+    index = read_index(store.fetch("shards", shards))
+    return set(index.filter(pc.field("split") == "test")["track_id"].to_pylist())
 
 
 def _heard_similarity(
