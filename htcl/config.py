@@ -348,7 +348,9 @@ class StageConfig(Section):
     mask_false_negatives: bool = Field(
         True, description="Songs of one split group, and in stage 2 all known pairs, are no negatives of each other"
     )
-    text_field_dropout: float = Field(0.0, ge=0, lt=1, description="Probability that a metadata field is left out")
+    text_field_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Probability that a metadata field, or a tag in one, is left out"
+    )
     crop_seconds: float | None = Field(
         None, gt=0, description="Seconds of a song that a step reads, from a place drawn at random; empty: all"
     )

@@ -23,22 +23,27 @@ def model_text_fields(folder: Path) -> list[str]:
     return list(json.loads((folder / PROCESSOR_FILE).read_text())["text_fields"])
 
 
-def metadata_text(row: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """Concatenate the metadata of one track (the paper's text input).
+def metadata_parts(row: Mapping[str, Any], fields: Sequence[str]) -> list[str]:
+    """What the metadata of one track says, piece by piece.
 
     Args:
         row: a catalog row.
         fields: the columns to read, in order; empty ones are passed over.
 
     Returns:
-        The values joined by commas; a list's items likewise.
+        The values, a list's items each by itself.
     """
     parts = []
     for name in fields:
         value = row.get(name)
         items = value if isinstance(value, list | tuple) else [value]
         parts += [" ".join(str(item).split()) for item in items if item is not None and str(item).strip()]
-    return ", ".join(parts)
+    return parts
+
+
+def metadata_text(row: Mapping[str, Any], fields: Sequence[str]) -> str:
+    """Concatenate the metadata of one track (the paper's text input): its `metadata_parts`, joined by commas."""
+    return ", ".join(metadata_parts(row, fields))
 
 
 def text_hash(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,8 @@ import numpy.typing as npt
 from htcl.explore.songs import Mask, Songs
 from htcl.explore.spaces import Float32
 from htcl.logs import get_logger, log, log_error
-from htcl.report.catalog_map import OTHER
 from htcl.report.projection import MAX_POINTS, project_2d
-
-FULL = 65_535
-"""Coordinates go from 0 to this, as unsigned 16-bit numbers."""
+from htcl.web.map import OTHER, legend, spread
 
 
 class Chart:
@@ -44,7 +41,7 @@ class Chart:
         """Project the sample; a failure is told by `told`."""
         logger = get_logger("explore")
         try:
-            self._told = self._tell(_scaled(project_2d(self._vectors[self.rows], seed=0)))
+            self._told = self._tell(spread(project_2d(self._vectors[self.rows], seed=0)))
             log(logger, "map drawn", songs=len(self.rows))
         except Exception as error:  # the page goes on without its map
             log_error(logger, f"the map could not be drawn: {error}")
@@ -71,24 +68,9 @@ class Chart:
             "y": _base64(points[:, 1]),
             "colours": colours,
             "songs": [[song.track_id, song.title, song.artist, song.genre] for song in songs],
-            "legend": legend(colours, self._colours),
+            "legend": [asdict(genre) for genre in legend([song.genre for song in songs], self._colours)],
             "of": len(self._songs),
         }
-
-
-def legend(colours: Sequence[int], genres: dict[str, int]) -> list[dict[str, Any]]:
-    """The colours in use, with name and count, the genres first."""
-    counts = np.bincount(np.array(colours, np.int64), minlength=OTHER + 1)
-    names = {colour: genre for genre, colour in genres.items()} | {OTHER: "other or none"}
-    return [{"colour": c, "name": names[c], "count": int(counts[c])} for c in sorted(names) if counts[c]]
-
-
-def _scaled(points: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """Spread over the whole range, each axis by itself, as the report does: the axes mean nothing."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    span = np.where(high > low, high - low, 1)
-    share = np.where(high > low, (points - low) / span, 0.5)
-    return np.asarray(np.round(share * FULL), np.uint16)
 
 
 def _base64(values: npt.NDArray[Any]) -> str:

@@ -24,9 +24,9 @@ from htcl.explore.spaces import read_spaces
 from htcl.ingest.catalog import read_catalog
 from htcl.logs import get_logger, log, log_warning
 from htcl.plan import audio_root
-from htcl.report.catalog_map import genre_colours
 from htcl.report.formats import moment
 from htcl.shards.index import rows_of
+from htcl.web.map import genre_colours
 
 LOGGER = get_logger("explore")
 

@@ -6,11 +6,12 @@ from operator import attrgetter
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from htcl.report import formats
-from htcl.report.catalog_map import OTHER, drawn, genre_colours, legend
+from htcl.report.catalog_map import drawn
 from htcl.report.charts import Whisker, bars, line_chart, whiskers
 from htcl.report.data import FunnelRow, Headline, ReportData
 from htcl.report.results import blocks
 from htcl.web import web_file
+from htcl.web.map import OTHER, genre_colours, legend
 
 
 def render(data: ReportData) -> str:
@@ -30,7 +31,7 @@ def render(data: ReportData) -> str:
             card_blocks=blocks(data.card.tables) if data.card else [],
             decile_charts=[(curve.stage, line_chart(curve)) for curve in data.card.deciles] if data.card else [],
             points=drawn(data.points, colours),
-            legend=legend(data.points, colours),
+            legend=legend([point.genre for point in data.points], colours),
             colours=colours,
             other=OTHER,
             look=web_file("look.css"),

@@ -9,24 +9,32 @@ from torch import Tensor
 
 from htcl.shards.reader import Mel
 
+TEXT_VERSIONS = 8
+"""A song's text comes in so many versions where parts are left out: a frozen text encoder reads each once."""
+
 
 def song_generator(seed: int, step: int, row: int) -> np.random.Generator:
     """Random numbers of one song in one step: the same on any rank and in a resumed run."""
     return np.random.default_rng([seed, step, row])
 
 
-def drop_fields(fields: Sequence[str], rate: float, generator: np.random.Generator) -> list[str]:
-    """Leave out each metadata field with probability `rate`, so that no single one is relied on; one always stays.
+def drop_parts(parts: Sequence[str], rate: float, generator: np.random.Generator) -> list[str]:
+    """Leave out each part of a text with probability `rate`, so that no single one is relied on; one always stays.
 
     Args:
-        fields: columns that the song has a text for, in order; at least one.
+        parts: of the song's text, in order; without any, none are left.
         rate: probability.
-        generator: of the song.
+        generator: of this version of the text.
     """
-    kept = generator.random(len(fields)) >= rate
-    if not kept.any():
-        kept[generator.integers(len(fields))] = True
-    return [field for field, keep in zip(fields, kept, strict=True) if keep]
+    kept = generator.random(len(parts)) >= rate
+    if parts and not kept.any():
+        kept[generator.integers(len(parts))] = True
+    return [part for part, keep in zip(parts, kept, strict=True) if keep]
+
+
+def version_generator(seed: int, row: int, version: int) -> np.random.Generator:
+    """Random numbers of one version of a song's text: the same in every step."""
+    return np.random.default_rng([seed, row, version])
 
 
 def crop_frames(mel: Mel, frames: int, generator: np.random.Generator) -> Mel:

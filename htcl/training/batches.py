@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,8 +23,15 @@ from htcl.models import HTCLProcessor
 from htcl.shards.index import rows_of
 from htcl.shards.order import Int64
 from htcl.shards.reader import Mel, ShardReader
-from htcl.text import metadata_text
-from htcl.training.augment import crop_frames, drop_fields, mask_bands, song_generator
+from htcl.text import metadata_parts, metadata_text
+from htcl.training.augment import (
+    TEXT_VERSIONS,
+    crop_frames,
+    drop_parts,
+    mask_bands,
+    song_generator,
+    version_generator,
+)
 from htcl.training.losses import EQUAL_WEIGHTS, Corrections, PairCorrections
 from htcl.training.samples import Float32, Int32
 from htcl.training.schedule import Assignment, Schedule, assign_occurrences, assign_songs
@@ -37,7 +44,7 @@ ENOUGH_FRAMES = 40_000
 """More of them in one part is no faster: on a CPU it outgrows the caches."""
 
 MicroBatch = dict[str, Tensor]
-"""Model inputs of some songs, and `songs`, their index rows."""
+"""Model inputs of some songs, and `songs`, their index rows, and `texts`, a number for each different text."""
 
 
 @dataclass(frozen=True)
@@ -127,15 +134,16 @@ class Songs:
         place = rows_of(catalog.select(["track_id"]), index["track_id"])
         self._metadata = catalog.take(pa.array(place)).combine_chunks()
 
-    def texts(self, rows: Int64, dropout: float = 0.0, generators: Sequence[np.random.Generator] = ()) -> list[str]:
-        """Metadata texts of index rows; with a dropout some of the fields that a song has are left out."""
+    def texts(self, rows: Int64) -> list[str]:
+        """Metadata texts of index rows."""
+        return [metadata_text(row, self._fields) for row in self._metadata.take(pa.array(rows)).to_pylist()]
+
+    def _versions(self, rows: Int64, versions: Int64, dropout: float, seed: int) -> list[str]:
+        """Versions of the texts of index rows, some of whose parts are left out."""
         found = self._metadata.take(pa.array(rows)).to_pylist()
-        if not dropout:
-            return [metadata_text(row, self._fields) for row in found]
-        filled = [[field for field in self._fields if metadata_text(row, [field])] for row in found]
         return [
-            metadata_text(row, drop_fields(fields, dropout, generator) if fields else [])
-            for row, fields, generator in zip(found, filled, generators, strict=True)
+            ", ".join(drop_parts(metadata_parts(song, self._fields), dropout, version_generator(seed, row, version)))
+            for song, row, version in zip(found, rows.tolist(), versions.tolist(), strict=True)
         ]
 
     def mels(self, rows: Int64) -> list[Mel]:
@@ -169,13 +177,25 @@ class Songs:
             lengths = audio["attention_mask"].sum(dim=1).tolist()
             for song, length, generator in zip(audio["input_features"], lengths, generators, strict=True):
                 mask_bands(song[:length], stage.time_mask_ratio, stage.frequency_mask_ratio, generator)
-        text = self._processor(text=self.texts(rows, stage.text_field_dropout if stage else 0.0, generators))
-        return model_inputs(audio, text, rows)
+        if not stage or not stage.text_field_dropout:
+            return model_inputs(audio, self._processor(text=self.texts(rows)), rows)
+        versions = np.array([generator.integers(TEXT_VERSIONS) for generator in generators], np.int64)
+        texts = self._versions(rows, versions, stage.text_field_dropout, seed)
+        return model_inputs(audio, self._processor(text=texts), rows, rows * TEXT_VERSIONS + versions)
 
 
-def model_inputs(audio: Mapping[str, Tensor], text: Mapping[str, Tensor], rows: Int64) -> MicroBatch:
-    """What the processor made of the audio and of the text of index rows [n], as one micro-batch."""
-    inputs = {**audio, "songs": torch.from_numpy(rows)}
+def model_inputs(
+    audio: Mapping[str, Tensor], text: Mapping[str, Tensor], rows: Int64, texts: Int64 | None = None
+) -> MicroBatch:
+    """One micro-batch.
+
+    Args:
+        audio: what the processor made of the audio of index rows.
+        text: and of their texts.
+        rows: index rows [n].
+        texts: numbers of the texts [n]; None where a song has but one.
+    """
+    inputs = {**audio, "songs": torch.from_numpy(rows), "texts": torch.from_numpy(rows if texts is None else texts)}
     if audio["attention_mask"].all():
         del inputs["attention_mask"]  # attention without a mask is faster
     return {**inputs, **{("text_attention_mask" if name == "attention_mask" else name): t for name, t in text.items()}}

@@ -198,7 +198,7 @@ def start_engine(config: PipelineConfig, stage: StageConfig, model: HTCLModel, s
         "steps_per_print": 10**9,
     }
     # DeepSpeed's own bf16 rounds the weights that are published; its torch_autocast rounds what ranks exchange.
-    encoder = SongEncoder(model, training.precision == "bf16", constant_texts=not stage.text_field_dropout)
+    encoder = SongEncoder(model, training.precision == "bf16")
     engine, *_ = deepspeed.initialize(
         model=encoder,
         optimizer=optimizer,

@@ -95,14 +95,18 @@ def check_finite(step: int, losses: dict[str, float], engine: Any) -> None:
     lost = None
     if not math.isfinite(losses["loss"]):
         lost = f"the loss is {losses['loss']}"
-    # One answer for all weights: a GPU is waited for once.
-    elif engine.skipped_steps or not torch.stack([p.isfinite().all() for p in engine.module.parameters()]).all():
+    elif engine.skipped_steps or not _finite(engine.module):
         lost = "a gradient was not finite"
     if lost:
         raise HTCLError(
             f"{lost} at step {step} or before; lower the learning rates or training.gradient_clipping, "
             "or set training.precision to fp32; the checkpoint before is still there"
         )
+
+
+def _finite(module: torch.nn.Module) -> bool:
+    """Whether all weights that training changes are finite; one answer for all, so that a GPU is waited for once."""
+    return bool(torch.stack([p.isfinite().all() for p in module.parameters() if p.requires_grad]).all())
 
 
 def _memory() -> dict[str, float]:

@@ -13,7 +13,7 @@ from htcl.training.batches import Batch, MicroBatch
 from htcl.training.losses import gather_rows, stage1_loss, stage2_loss
 
 FROZEN_TEXTS = 250_000
-"""Index rows whose frozen text output a rank keeps: 400 MB at 384 numbers each."""
+"""Texts whose frozen output a rank keeps: 400 MB at 384 numbers each."""
 
 Loss = tuple[Tensor, dict[str, Tensor]]
 """The loss of a rank's own rows, [], and its terms without gradient."""
@@ -26,14 +26,12 @@ class SongEncoder(nn.Module):
         model: of either stage, with float32 weights.
         bf16: compute the embeddings in bfloat16 where torch's autocast holds that to be safe; weights, gradients
             and the loss stay float32.
-        constant_texts: a song has the same text in every step, so that a frozen text encoder reads it once.
     """
 
-    def __init__(self, model: HTCLModel, bf16: bool = False, constant_texts: bool = True) -> None:
+    def __init__(self, model: HTCLModel, bf16: bool = False) -> None:
         super().__init__()
         self.model, self._bf16 = model, bf16
-        frozen = not any(parameter.requires_grad for parameter in model.text_model.parameters())
-        self._frozen, self._constant = frozen, frozen and constant_texts
+        self._frozen = not any(parameter.requires_grad for parameter in model.text_model.parameters())
         self._known_texts: dict[int, Tensor] = {}
 
     def forward(self, micro_batches: list[MicroBatch]) -> tuple[Tensor, Tensor]:
@@ -56,20 +54,19 @@ class SongEncoder(nn.Module):
         return torch.stack([view.float() for view in views], dim=1)
 
     def _pooled_text(self, part: MicroBatch) -> Tensor:
-        """Output of the text encoder; a frozen one is asked once for a song that is kept and whose text is constant."""
-        if self._frozen:
-            self.model.text_model.train(False)  # a constant must not depend on dropout
-        if not self._constant:
+        """Output of the text encoder; a frozen one is asked once for a text that is kept."""
+        if not self._frozen:
             return self._read(part["input_ids"], part["text_attention_mask"], part.get("token_type_ids"))
-        rows = part["songs"].tolist()
-        found = {row: self._known_texts[row] for row in rows if row in self._known_texts}
-        for place, row in enumerate(rows):
-            if row < FROZEN_TEXTS and row not in found:
-                # In a batch its last bits would depend on which songs are new with it.
-                found[row] = self._known_texts[row] = self._read_places(part, [place])[0]
-        if others := [place for place, row in enumerate(rows) if row >= FROZEN_TEXTS]:
-            found |= zip([rows[place] for place in others], self._read_places(part, others), strict=True)
-        return torch.stack([found[row] for row in rows])
+        self.model.text_model.train(False)  # a constant must not depend on dropout
+        texts = part["texts"].tolist()
+        found = {text: self._known_texts[text] for text in texts if text in self._known_texts}
+        for place, text in enumerate(texts):
+            if text < FROZEN_TEXTS and text not in found:
+                # In a batch its last bits would depend on which texts are new with it.
+                found[text] = self._known_texts[text] = self._read_places(part, [place])[0]
+        if others := [place for place, text in enumerate(texts) if text >= FROZEN_TEXTS]:
+            found |= zip([texts[place] for place in others], self._read_places(part, others), strict=True)
+        return torch.stack([found[text] for text in texts])
 
     def _read_places(self, part: MicroBatch, places: list[int]) -> Tensor:
         """Pooled text [places, hidden] of some songs of a micro-batch, padded to the longest of them."""

@@ -5,7 +5,8 @@ import base64
 import numpy as np
 
 from htcl.explore import chart as chart_module
-from htcl.explore.chart import FULL, Chart, legend
+from htcl.explore.chart import Chart
+from htcl.web.map import FULL, Genre, legend
 
 from .conftest import TASTE
 
@@ -58,7 +59,4 @@ def test_a_map_that_cannot_be_drawn_says_so(songs, monkeypatch):
 
 
 def test_the_legend_leaves_out_colours_that_nobody_has():
-    assert legend([2, 2, 7], {"a": 0, "b": 2}) == [
-        {"colour": 2, "name": "b", "count": 2},
-        {"colour": 7, "name": "other or none", "count": 1},
-    ]
+    assert legend(["b", "b", ""], {"a": 0, "b": 2}) == [Genre("b", 2, 2), Genre("other or none", 1, 7)]

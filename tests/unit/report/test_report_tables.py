@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 import pytest
 
 from htcl.report import formats
-from htcl.report.catalog_map import FULL, OTHER, drawn, genre_colours, legend
+from htcl.report.catalog_map import drawn
 from htcl.report.data import MapPoint, ResultRow
 from htcl.report.results import Block, blocks
+from htcl.web.map import FULL, OTHER, genre_colours, legend
 
 
 def row(system: str, metric: str, value: float, **changes: object) -> ResultRow:
@@ -45,12 +46,11 @@ def test_blocks_keep_their_order() -> None:
 
 def test_large_genres_get_colours_and_the_rest_share_one() -> None:
     genres = [f"g{i}" for i in range(10) for _ in range(20 - i)] + [""] * 50
-    points = [MapPoint(str(i), "", "", genre, i, -i) for i, genre in enumerate(genres)]
     colours = genre_colours(genres)
     assert colours == {f"g{i}": i for i in range(OTHER)}
-    entries = legend(points, colours)
+    entries = legend(genres, colours)
     assert [entry.name for entry in entries] == [*(f"g{i}" for i in range(7)), "other or none"]
-    assert sum(entry.count for entry in entries) == len(points)
+    assert sum(entry.count for entry in entries) == len(genres)
 
 
 def test_points_fill_the_picture() -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htcl.training.augment import crop_frames, drop_fields, mask_bands, song_generator
+from htcl.training.augment import crop_frames, drop_parts, mask_bands, song_generator
 
 FIELDS = ["title", "artist", "album", "genre", "language", "tags"]
 RATIO = st.floats(0, 0.98)
@@ -14,25 +14,29 @@ RATIO = st.floats(0, 0.98)
 
 @settings(max_examples=50)
 @given(st.integers(1, 6), RATIO, st.integers(0, 1000))
-def test_the_fields_that_stay_keep_their_order_and_one_always_does(count, rate, row):
+def test_the_parts_that_stay_keep_their_order_and_one_always_does(count, rate, row):
     fields = FIELDS[:count]
-    kept = drop_fields(fields, rate, song_generator(0, 0, row))
+    kept = drop_parts(fields, rate, song_generator(0, 0, row))
     assert kept and kept == [field for field in fields if field in kept]
 
 
-def test_no_rate_drops_no_field():
-    assert all(drop_fields(FIELDS, 0, song_generator(0, 0, row)) == FIELDS for row in range(200))
+def test_no_rate_drops_no_part():
+    assert all(drop_parts(FIELDS, 0, song_generator(0, 0, row)) == FIELDS for row in range(200))
+
+
+def test_of_a_text_without_parts_nothing_is_left():
+    assert drop_parts([], 0.5, song_generator(0, 0, 0)) == []
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.4])
-def test_each_field_is_dropped_at_the_rate(rate):
-    kept = [drop_fields(FIELDS, rate, song_generator(0, 0, row)) for row in range(4000)]
+def test_each_part_is_dropped_at_the_rate(rate):
+    kept = [drop_parts(FIELDS, rate, song_generator(0, 0, row)) for row in range(4000)]
     shares = [np.mean([field in fields for fields in kept]) for field in FIELDS]
     np.testing.assert_allclose(shares, 1 - rate, atol=0.03)
 
 
-def test_the_field_that_stays_alone_is_any():
-    kept = [drop_fields(FIELDS, 0.999, song_generator(0, 0, row))[0] for row in range(600)]
+def test_the_part_that_stays_alone_is_any():
+    kept = [drop_parts(FIELDS, 0.999, song_generator(0, 0, row))[0] for row in range(600)]
     assert min(kept.count(field) for field in FIELDS) > 50
 
 
