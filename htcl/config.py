@@ -340,9 +340,6 @@ class StageConfig(Section):
         1e-4, ge=0, description="Learning rate; 0 freezes the text head: texts stay where they are, and songs move"
     )
     head_lr: float = Field(1e-4, ge=0, description="Learning rate of audio head, fusion and temperatures")
-    weight_decay: float = Field(
-        0.0, ge=0, description="AdamW's, of all matrices; biases, norms and temperatures have none"
-    )
     dropout: float = Field(0.1, ge=0, lt=1, description="Probability, in the audio encoder and the heads")
     lr_scheduler_type: Literal["constant", "cosine"] = Field(
         "constant", description="Learning rates after the warm-up: as they are, or along a half cosine to 0"
@@ -388,7 +385,6 @@ class Stage2Config(StageConfig):
 
 
 _NOT_THE_AUTHORS = (
-    "weight_decay",
     "text_field_dropout",
     "crop_seconds",
     "time_mask_ratio",

@@ -62,13 +62,7 @@ def _without(term: str) -> Callable[[PipelineConfig, Steps], dict[str, dict[str,
 
 def _parity(config: PipelineConfig, steps: Steps) -> dict[str, dict[str, Any]]:
     """The authors' code at the same sizes, learning rates and epochs; it knows no augmentation and freezes no head."""
-    plain = {
-        "weight_decay": 0.0,
-        "text_field_dropout": 0.0,
-        "crop_seconds": None,
-        "time_mask_ratio": 0.0,
-        "frequency_mask_ratio": 0.0,
-    }
+    plain = {"crop_seconds": None, "time_mask_ratio": 0.0, "frequency_mask_ratio": 0.0, "text_field_dropout": 0.0}
     paired = {**plain, "popularity_correction": False, "hard_negative_share": 0.0}
     return {
         "model": {"reference_parity": True},

@@ -186,7 +186,7 @@ def start_engine(config: PipelineConfig, stage: StageConfig, model: HTCLModel, s
         model.activation_checkpointing_enable({"use_reentrant": False})
     schedule = {"constant": "constant_with_warmup"}.get(stage.lr_scheduler_type, stage.lr_scheduler_type)
     warmup = round(stage.warmup_ratio * steps)
-    optimizer = torch.optim.AdamW(parameter_groups(model, stage))
+    optimizer = torch.optim.Adam(parameter_groups(model, stage))
     settings = {
         **training.deepspeed,
         "train_batch_size": stage.global_batch_size,

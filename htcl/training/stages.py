@@ -22,11 +22,10 @@ _GROUPS = {"text_model": "text_encoder", "audio_model": "audio_encoder", "text_m
 
 
 def parameter_groups(model: HTCLModel, stage: StageConfig) -> list[dict[str, Any]]:
-    """Parameters with their learning rates (paper: encoders and heads differ) and weight decay; rate 0 freezes.
+    """Parameters with their learning rates (paper: encoders and heads differ); rate 0 freezes.
 
     Returns:
-        Groups for the optimizer, named text_encoder, audio_encoder, text_head, heads. With a weight decay each comes
-        in two: matrices, which have it, and the others.
+        Groups for the optimizer, named text_encoder, audio_encoder, text_head, heads.
     """
     rates = {
         "text_encoder": stage.text_encoder_lr,
@@ -34,17 +33,13 @@ def parameter_groups(model: HTCLModel, stage: StageConfig) -> list[dict[str, Any
         "text_head": stage.text_head_lr,
         "heads": stage.head_lr,
     }
-    groups: dict[tuple[str, float], list[nn.Parameter]] = {}
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
     for name, parameter in model.named_parameters():
         group = _GROUPS.get(name.split(".")[0], "heads")
         parameter.requires_grad_(rates[group] > 0)
         if rates[group] > 0:
-            decay = stage.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((group, decay), []).append(parameter)
-    return [
-        {"params": found, "lr": rates[name], "weight_decay": decay, "name": name}
-        for (name, decay), found in sorted(groups.items(), key=lambda group: list(rates).index(group[0][0]))
-    ]
+            groups[group].append(parameter)
+    return [{"params": found, "lr": rates[name], "name": name} for name, found in groups.items() if found]
 
 
 def set_dropout(model: HTCLModel, dropout: float) -> None:

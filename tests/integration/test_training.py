@@ -185,7 +185,7 @@ def test_sigterm_writes_a_checkpoint_at_once(whole, project):
 @pytest.mark.parametrize(("zero", "before", "after"), [(0, 2, 1), (1, 1, 2)])
 def test_another_number_of_ranks_goes_on_with_the_same_samples(project, zero, before, after):
     """Without dropout, the steps that are left have the losses of a run that kept its ranks."""
-    stage = {**STAGE1, "dropout": 0.0, "epochs": 10, "weight_decay": 0.1}
+    stage = {**STAGE1, "dropout": 0.0, "epochs": 10}
     settings = {"checkpoint_every_steps": 5, "zero_stage": zero, "processes": before}
     config, step = project(f"kept-{zero}", settings, stage)
     run_stage(config, step, lambda line: None)
@@ -220,7 +220,7 @@ def test_zero_changes_where_the_state_lies_and_not_what_comes_out(whole, project
 
 def test_stage_2_goes_on_to_the_same_bits_with_every_source_of_chance(whole):
     """Killed in the middle: pairs, a text encoder that is trained, dropout in both passes of cached gradients."""
-    recipe = {"epochs": 4, "dropout": 0.05, "weight_decay": 0.1, "text_encoder_lr": 1e-3, "popularity_correction": True}
+    recipe = {"epochs": 4, "dropout": 0.05, "text_encoder_lr": 1e-3, "popularity_correction": True}
     stage2 = whole[0].stage2.model_copy(update={**recipe, "text_field_dropout": 0.3, "time_mask_ratio": 0.1})
     training = whole[0].training.model_copy(update={"micro_batch_size": 2, "checkpoint_every_steps": 3})
     config = whole[0].model_copy(update={"stage2": stage2, "training": training})

@@ -193,7 +193,6 @@ def test_a_fingerprint_is_the_same_in_every_release():
     "recipe",
     [
         {"stage1": {"text_field_dropout": 0.1}},
-        {"stage1": {"weight_decay": 0.1}},
         {"stage2": {"hard_negative_share": 0.5}},
         {"stage2": {"popularity_correction": True}},
     ],

@@ -43,15 +43,5 @@ def test_rate_zero_freezes_and_a_later_stage_thaws(tiny_model):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_matrices_alone_lose_weight(tiny_model, stage):
-    model = tiny_model(stage)
-    groups = parameter_groups(model, StageConfig(**RATES, weight_decay=0.5))
-    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
-    for group in groups:
-        assert all((parameter.ndim > 1) == (group["weight_decay"] > 0) for parameter in group["params"])
-    assert {group["weight_decay"] for group in groups} == {0.0, 0.5}
-
-
 def test_logit_scales_are_named(tiny_model):
     assert logit_scales(tiny_model(2)) == pytest.approx({"tau_1": 2.6, "tau_2": 2.6, "tau_3": 2.6})
