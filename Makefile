@@ -59,7 +59,7 @@ tune: $(STAMP) ## tune the competitors of the report card on worlds that are nev
 # musicnn needs an old TensorFlow, so it lives in an environment of its own; where that is there, the cards have it.
 MUSICNN = $(if $(wildcard .venv-musicnn/bin/python),--set report_card.musicnn_python=$(CURDIR)/.venv-musicnn/bin/python)
 notebook: $(STAMP) demo ## run docs/songs.py on the demo and keep what it shows as docs/songs.ipynb
-	jupytext --to ipynb --execute --run-path . docs/songs.py -o docs/songs.ipynb
+	PYTHONWARNINGS="ignore:IProgress" jupytext --to ipynb --execute --run-path . docs/songs.py -o docs/songs.ipynb
 
 musicnn: ## an environment with musicnn, one more competitor of the report card
 	python3 -m venv .venv-musicnn

@@ -40,5 +40,6 @@ catalog, vectors = songs.embeddings()
 places = TSNE(metric="cosine", init="random", random_state=0).fit_transform(vectors)
 for genre, rows in pd.DataFrame(catalog).groupby("genre").groups.items():
     plt.scatter(*places[rows].T, s=8, label=genre or "none")
-plt.legend(markerscale=2, bbox_to_anchor=(1, 1))
 plt.axis("off")
+plt.legend(markerscale=2, bbox_to_anchor=(1, 1))
+plt.show()

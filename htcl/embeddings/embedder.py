@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from transformers.utils import logging as transformers_logging
 
 from htcl.errors import HTCLError
 from htcl.models import HTCLModel, HTCLProcessor
@@ -34,7 +36,9 @@ class SongEmbedder:
             model_id: tells two contents of one folder apart.
             device: of torch; by default a GPU where there is one.
         """
-        return SongEmbedder(HTCLModel.from_pretrained(folder), HTCLProcessor.from_pretrained(folder), device)
+        with _without_progress_bar():
+            model = HTCLModel.from_pretrained(folder)
+        return SongEmbedder(model, HTCLProcessor.from_pretrained(folder), device)
 
     @torch.inference_mode()
     def embed_texts(self, texts: list[str], batch_size: int = 64) -> Float32:
@@ -56,6 +60,18 @@ class SongEmbedder:
             return unit(audio), None
         text = self.model.get_text_features(**self.processor(text=texts).to(self.device))
         return unit(audio), unit(self.model.get_fusion_features(audio, text))
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """No bar of transformers for what takes milliseconds; a notebook would keep it."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def torch_device(addresses: Sequence[str]) -> str:
