@@ -33,8 +33,7 @@ class CardSection:
     Attributes:
         runs: how many, over how many worlds.
         tables: rows of a table for each side, a metric being a headline.
-        verdicts: where stage 2 wins and loses, in sentences.
-        kept: what is left of stage 1's retrieval, in a sentence.
+        verdicts: where stage 2 wins and loses, and whether it keeps stage 1's retrieval, in sentences.
         bridge: the picture of both sides.
         deciles: recall by popularity, a chart for each task.
         changes: overlap of neighbours and CKA from stage 1 to stage 2, means over runs.
@@ -44,7 +43,6 @@ class CardSection:
     runs: str
     tables: list[ResultRow]
     verdicts: list[str]
-    kept: str
     bridge: Bridge | None
     deciles: list[Curve]
     changes: dict[str, float]
@@ -60,8 +58,7 @@ def card_section(folder: Path) -> CardSection:
         runs=f"{len(card.runs)} {'run' if len(card.runs) == 1 else 'runs'} over {worlds} "
         f"{'world' if worlds == 1 else 'worlds'}",
         tables=_tables(card),
-        verdicts=[line.removeprefix("- ") for line in verdict_lines(card.verdicts)],
-        kept=_kept(card),
+        verdicts=verdict_lines(card),
         bridge=card_bridge(card.results, card.systems),
         deciles=_deciles(pq.read_table(folder / DECILES_FILE), card),
         changes={name: sum(each[name] for each in changes) / len(changes) for name in ("neighbour_overlap", "cka")},
@@ -96,16 +93,6 @@ def _tables(card: Card) -> list[ResultRow]:
             name = f"{headline} (n = {figures[0].n:,})"
             rows += [ResultRow(r.system, group, "", name, r.value, r.low, r.high, 0) for r in figures]
     return rows
-
-
-def _kept(card: Card) -> str:
-    if card.kept is None:
-        return ""
-    word = "is kept" if card.kept.high >= 0 else "is not kept"
-    return (
-        f"99 % of stage 1's text-to-audio recall@10 {word}: stage 2 lies {card.kept.value:+.3f} "
-        f"[{card.kept.low:+.3f}, {card.kept.high:+.3f}] from it."
-    )
 
 
 def _deciles(table: pa.Table, card: Card) -> list[Curve]:

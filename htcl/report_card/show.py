@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from htcl.evaluation.bootstrap import Interval
 from htcl.evaluation.results import Result
-from htcl.report_card.card import HEADLINES, Card, Verdict
-from htcl.report_card.variants import STAGE2
+from htcl.report_card.card import HEADLINES, KEPT_SHARE, Card, Verdict
+from htcl.report_card.variants import STAGE1, STAGE2
 
 
 def card_markdown(card: Card) -> str:
@@ -22,11 +22,15 @@ def card_markdown(card: Card) -> str:
     for system in card.systems:
         cells = " | ".join(_cell(found.get((system, *figure))) for _, figure in shown)
         lines.append(f"| {system} | {cells} |")
-    return "\n".join([*lines, "", *verdict_lines(card.verdicts), *_kept(card.kept)])
+    return "\n".join([*lines, "", *(f"- {line}" for line in verdict_lines(card))])
 
 
-def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """One line for each headline: stage 2 against the best competitor, and the systems that beat it."""
+def verdict_lines(card: Card) -> list[str]:
+    """Where stage 2 wins and loses, a line for each headline, and whether it keeps stage 1's retrieval."""
+    return [*_verdicts(card.verdicts), *([_kept(card.kept)] if card.kept else [])]
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> list[str]:
     lines = []
     for headline in dict.fromkeys(verdict.headline for verdict in verdicts):
         rows = [verdict for verdict in verdicts if verdict.headline == headline]
@@ -37,17 +41,18 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
         ahead = [verdict.system for verdict in rows if verdict.difference.high < 0]
         beaten = f"; beaten by {', '.join(ahead)}" if ahead else ""
         lines.append(
-            f"- {headline}: {STAGE2} {word} against {best.system}, the best competitor "
+            f"{headline}: {STAGE2} {word} against {best.system}, the best competitor "
             f"({signed(best.difference)}, n={best.difference.n:,}){beaten}"
         )
     return lines
 
 
-def _kept(kept: Interval | None) -> list[str]:
-    if kept is None:
-        return []
-    held = "holds" if kept.high >= 0 else "does not hold"
-    return [f"- 99 % of stage 1's text-to-audio recall_at_10 {held}: {STAGE2} - 0.99 x stage1 = {signed(kept)}"]
+def _kept(kept: Interval) -> str:
+    word = "is kept" if kept.high >= 0 else "is not kept"
+    return (
+        f"{100 * KEPT_SHARE:.0f} % of {STAGE1}'s text-to-audio recall_at_10 {word}: "
+        f"{STAGE2} - {KEPT_SHARE} x {STAGE1} = {signed(kept)}"
+    )
 
 
 def signed(interval: Interval) -> str:

@@ -40,16 +40,16 @@ def test_the_best_competitor_is_no_part_of_our_own_recipe(card):
 
 
 def test_the_lines_say_where_it_wins_and_who_beats_it(card):
-    lines = verdict_lines(card[0].verdicts)
-    assert lines[0].startswith("- cold songs, song to song: stage2 wins against MFCC, the best competitor (+0.100 [")
+    lines = verdict_lines(card[0])
+    assert lines[0].startswith("cold songs, song to song: stage2 wins against MFCC, the best competitor (+0.100 [")
     assert lines[0].endswith("; beaten by stage2 without text")
-    assert lines[1].startswith("- known songs for listeners: stage2 loses against ALS")
+    assert lines[1].startswith("known songs for listeners: stage2 loses against ALS")
     assert lines[1].endswith("; beaten by ALS")
 
 
 def test_what_is_kept_of_the_first_stage(card):
     assert card[0].kept.value == pytest.approx(0.36 - 0.99 * 0.35, abs=0.01)
-    assert "99 % of stage 1's text-to-audio recall_at_10 holds" in card_markdown(card[0])
+    assert "99 % of stage1's text-to-audio recall_at_10 is kept" in card_markdown(card[0])
 
 
 def test_competitors_stand_before_our_models_and_what_has_no_figure_has_a_dash(card):
