@@ -28,9 +28,10 @@ from htcl.report import REPORT_FILE, report_path
 from htcl.report.bridge import Bridge, Kind, bridge
 from htcl.report.card import card_section
 from htcl.report.curves import read_curve
-from htcl.report.data import Figure, Headline, LineageRow, MapPoint, QueryResult, ReportData, ResultRow
+from htcl.report.data import Figure, Headline, LineageRow, MapPoint, QueryResult, ResultRow
 from htcl.report.errors import NEIGHBOURS, Neighbours, WorstText, example_songs, worst_texts
 from htcl.report.funnel import funnel_rows, reject_rows
+from htcl.report.page import ReportData
 from htcl.report.projection import MAX_POINTS, project_2d
 from htcl.report.quality import quality_rows, unusual
 from htcl.report.queries import Catalog, Songs, hits, previews, read_queries, words

@@ -1,16 +1,10 @@
-"""What a report says, as plain data: the pipeline fills it in, `render` turns it into a page."""
+"""The rows and figures that a report is made of, as plain data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:  # they are made of what stands here
-    from htcl.report.bridge import Bridge
-    from htcl.report.card import CardSection
-    from htcl.report.errors import Neighbours, WorstText
-    from htcl.report.quality import QualityRow
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -126,33 +120,3 @@ class LineageRow:
     step_version: int
     created: datetime
     seconds: float | None
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """Everything on the page. `previews` maps a track_id to a data:audio/... URI."""
-
-    name: str
-    created: datetime
-    headline: list[Headline]
-    funnel: list[FunnelRow]
-    rejects: list[RejectRow]
-    curves: list[Curve]
-    results: list[ResultRow]
-    points: list[MapPoint]
-    queries: list[QueryResult]
-    previews: dict[str, str]
-    lineage: list[LineageRow]
-    environment: dict[str, str]
-    summary: str = ""
-    quality: list[QualityRow] = field(default_factory=list)
-    unusual: list[str] = field(default_factory=list)
-    bridge: Bridge | None = None
-    card: CardSection | None = None
-    neighbours: list[Neighbours] = field(default_factory=list)
-    errors: list[WorstText] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for track_id, uri in self.previews.items():
-            if not uri.startswith("data:audio/"):
-                raise ValueError(f"preview of {track_id} is not a data:audio/ URI: {uri[:40]}")

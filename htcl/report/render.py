@@ -8,7 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from htcl.report import formats
 from htcl.report.catalog_map import drawn
 from htcl.report.charts import Whisker, bars, line_chart, whiskers
-from htcl.report.data import FunnelRow, Headline, ReportData
+from htcl.report.data import FunnelRow, Headline
+from htcl.report.page import ReportData
 from htcl.report.results import blocks
 from htcl.web import web_file
 from htcl.web.map import OTHER, genre_colours, legend

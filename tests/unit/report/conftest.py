@@ -15,11 +15,11 @@ from htcl.report.data import (
     LineageRow,
     MapPoint,
     QueryResult,
-    ReportData,
     ResultRow,
 )
 from htcl.report.data import RejectRow as Reject
 from htcl.report.errors import Neighbours, WorstText
+from htcl.report.page import ReportData
 from htcl.report.quality import QualityRow
 
 WHEN = datetime(2025, 3, 9, 4, 7, tzinfo=UTC)

@@ -5,8 +5,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from htcl.report.data import Curve, Hit, MapPoint, QueryResult, ReportData
+from htcl.report.data import Curve, Hit, MapPoint, QueryResult
 from htcl.report.errors import Neighbours, WorstText
+from htcl.report.page import ReportData
 from htcl.report.render import render
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\"'"
