@@ -134,15 +134,7 @@ def read_world(config: PipelineConfig, inputs: dict[str, str]) -> World:
     offers = {"warm": train, "cold": sides == "test", "cold_artist": cold_artist}
     judges = _judges(everyone, config)
     asked = {split: listener_queries(judges, moment, train, offer) for split, offer in offers.items()}
-    if not (sides == "test").any() and not any(asked.values()):
-        raise HTCLError(
-            "report card: no song is held out, and no listener likes anything new after the cut-off; raise "
-            "split.test_share or split.warm_test_share"
-        )
-    labels = [
-        read_labels(field, section, [described[row] for row in np.flatnonzero(sides == "test")])
-        for field, section in config.report_card.labels.items()
-    ]
+    _check_that_something_is_asked(sides, asked)
     return World(
         data=fingerprint(keys),
         tracks=tracks,
@@ -158,9 +150,23 @@ def read_world(config: PipelineConfig, inputs: dict[str, str]) -> World:
         past=past,
         popularity=np.bincount(past.song, minlength=len(tracks)),
         deciles=_deciles(np.bincount(everyone.song, minlength=len(tracks))),
-        labels=[found for found in labels if found],
+        labels=_labels(config, [described[row] for row in np.flatnonzero(sides == "test")]),
         cutoff=figures["cutoff_day"],
     )
+
+
+def _check_that_something_is_asked(sides: npt.NDArray[np.str_], asked: dict[str, ListenerQueries | None]) -> None:
+    if not (sides == "test").any() and not any(asked.values()):
+        raise HTCLError(
+            "report card: no song is held out, and no listener likes anything new after the cut-off; raise "
+            "split.test_share or split.warm_test_share"
+        )
+
+
+def _labels(config: PipelineConfig, described: list[dict[str, Any]]) -> list[Labels]:
+    """The labelled fields that the test songs have."""
+    found = (read_labels(field, section, described) for field, section in config.report_card.labels.items())
+    return [labels for labels in found if labels]
 
 
 def _microseconds(day: str) -> int:
