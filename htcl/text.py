@@ -42,8 +42,13 @@ def metadata_parts(row: Mapping[str, Any], fields: Sequence[str]) -> list[str]:
 
 
 def metadata_text(row: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """Concatenate the metadata of one track (the paper's text input): its `metadata_parts`, joined by commas."""
-    return ", ".join(metadata_parts(row, fields))
+    """Concatenate the metadata of one track (the paper's text input), from its `metadata_parts`."""
+    return joined_parts(metadata_parts(row, fields))
+
+
+def joined_parts(parts: Sequence[str]) -> str:
+    """The text that some parts make: they are joined by commas."""
+    return ", ".join(parts)
 
 
 def text_hash(text: str) -> str:

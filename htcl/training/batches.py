@@ -23,7 +23,7 @@ from htcl.models import HTCLProcessor
 from htcl.shards.index import rows_of
 from htcl.shards.order import Int64
 from htcl.shards.reader import Mel, ShardReader
-from htcl.text import metadata_parts, metadata_text
+from htcl.text import joined_parts, metadata_parts, metadata_text
 from htcl.training.augment import (
     TEXT_VERSIONS,
     crop_frames,
@@ -142,7 +142,7 @@ class Songs:
         """Versions of the texts of index rows, some of whose parts are left out."""
         found = self._metadata.take(pa.array(rows)).to_pylist()
         return [
-            ", ".join(drop_parts(metadata_parts(song, self._fields), dropout, version_generator(seed, row, version)))
+            joined_parts(drop_parts(metadata_parts(song, self._fields), dropout, version_generator(seed, row, version)))
             for song, row, version in zip(found, rows.tolist(), versions.tolist(), strict=True)
         ]
 

@@ -71,7 +71,7 @@ def _card() -> CardSection:
     return CardSection(
         runs="3 runs over 3 worlds",
         tables=[ResultRow("MFCC", "Who will like it", "", "cold songs (n = 900)", 0.3, 0.28, 0.32, 0)],
-        verdicts=["cold songs: stage2 wins against MFCC"],
+        verdicts=["cold songs: stage2 wins against MFCC", "99 % is kept"],
         bridge=_bridge(),
         deciles=[Curve("cold songs", [1, 2, 3], {"stage2": [0.1, 0.2, math.nan]})],
         changes={"neighbour_overlap": 0.34, "cka": 0.492},

@@ -71,6 +71,7 @@ def test_the_report_card_is_on_the_page(full: ReportData) -> None:
     for text in (
         "3 runs over 3 worlds",
         "cold songs: stage2 wins against MFCC",
+        "99 % is kept",
         "34.0\u202f%",
         "cold songs (n = 900)",
         "+0.125",
