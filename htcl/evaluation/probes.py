@@ -7,7 +7,10 @@ used, in folds that cut no split group; each song is asked once. All folds and l
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -66,29 +69,45 @@ def group_folds(labels: Labels, groups: Int64, folds: int, seed: int = 0) -> Fol
     return Folds(train, nexts, parts)
 
 
-def probe(vectors: Float32, labels: Labels, folds: Folds, kind: ProbeKind, config: ProbeConfig) -> Float32:
-    """Logits of every labelled song by the probe that did not see it [m, classes].
+@dataclass(frozen=True)
+class Probe:
+    """What one probe learns.
 
-    Args:
+    Attributes:
         vectors: embeddings of the labelled songs [m, d].
         labels: their classes.
         folds: from `group_folds`.
         kind: linear, or mlp with one hidden layer.
+    """
+
+    vectors: Float32
+    labels: Labels
+    folds: Folds
+    kind: ProbeKind
+
+
+def run_probes(probes: Sequence[Probe], config: ProbeConfig) -> list[Float32]:
+    """Logits of every labelled song by the probe that did not see it, [m, classes] for each probe.
+
+    Args:
+        probes: trained side by side, one on each core: so small matrices gain nothing by more threads.
         config: the protocol.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so small matrices gain nothing by more, and lose much on a busy machine
     try:
-        return _probed(vectors, labels, folds, kind, config)
+        with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(lambda probe: _logits(probe, config), probes))
     finally:
         torch.set_num_threads(threads)
 
 
-def _probed(vectors: Float32, labels: Labels, folds: Folds, kind: ProbeKind, config: ProbeConfig) -> Float32:
-    torch.manual_seed(0)
+def _logits(probe: Probe, config: ProbeConfig) -> Float32:
+    vectors, labels, folds = probe.vectors, probe.labels, probe.folds
     inputs = torch.stack([_standardised(vectors, train) for train in folds.train])
     targets = torch.from_numpy(labels.member.astype(np.float32))
-    heads = [_Heads(kind, inputs.shape[2], targets.shape[1], len(folds.train), config) for _ in config.learning_rates]
+    random = torch.Generator().manual_seed(0)
+    sizes = [inputs.shape[2], *([config.hidden_size] if probe.kind == "mlp" else []), targets.shape[1]]
+    heads = [_Heads(sizes, len(folds.train), config.dropout, random) for _ in config.learning_rates]
     trained = [
         _train(head, rate, inputs, targets, folds, labels.kind, config)
         for head, rate in zip(heads, config.learning_rates, strict=True)
@@ -110,23 +129,27 @@ def _standardised(vectors: Float32, train: Int64) -> Tensor:
 class _Heads(nn.Module):
     """One probe for each fold, as batched matrices."""
 
-    def __init__(self, kind: ProbeKind, inputs: int, classes: int, folds: int, config: ProbeConfig) -> None:
+    def __init__(self, sizes: list[int], folds: int, dropout: float, random: torch.Generator) -> None:
         super().__init__()
-        sizes = [inputs, config.hidden_size, classes] if kind == "mlp" else [inputs, classes]
-        self.dropout = config.dropout
+        self.dropout, self.random = dropout, random  # a generator of its own: probes train in threads
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for fan_in, fan_out in pairwise(sizes):
-            bound = fan_in**-0.5  # as nn.Linear begins
-            self.weights.append(nn.Parameter(torch.empty(folds, fan_in, fan_out).uniform_(-bound, bound)))
-            self.biases.append(nn.Parameter(torch.empty(folds, 1, fan_out).uniform_(-bound, bound)))
+            for values, rows in ((self.weights, fan_in), (self.biases, 1)):
+                begun = torch.empty(folds, rows, fan_out)
+                bound = fan_in**-0.5  # as nn.Linear begins
+                values.append(nn.Parameter(begun.uniform_(-bound, bound, generator=random)))
 
     def forward(self, songs: Tensor) -> Tensor:
         """Map [folds, songs, inputs] to logits [folds, songs, classes]."""
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             songs = torch.baddbmm(bias, songs, weight)
             if layer + 1 < len(self.weights):
-                songs = nn.functional.dropout(songs.relu(), self.dropout, self.training)
+                songs = self._dropped(songs.relu()) if self.training else songs.relu()
         return songs
+
+    def _dropped(self, songs: Tensor) -> Tensor:
+        kept = torch.rand(songs.shape, generator=self.random) >= self.dropout
+        return songs * kept / (1 - self.dropout)
 
 
 def _train(
@@ -139,7 +162,7 @@ def _train(
         [folds, songs, classes].
     """
     generator = np.random.default_rng(0)
-    optimizer = torch.optim.Adam(heads.parameters(), lr=rate)
+    optimizer = torch.optim.Adam(heads.parameters(), lr=rate, fused=True)
     best = torch.full((len(folds.train),), torch.inf)
     kept = torch.zeros(len(folds.train), *targets.shape)
     last_better = 0

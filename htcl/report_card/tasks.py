@@ -14,7 +14,7 @@ from htcl.evaluation.histories import last_songs
 from htcl.evaluation.labels import Labels
 from htcl.evaluation.listeners import catalog_coverage, evaluate_listeners
 from htcl.evaluation.metrics import RowSets, TargetRanks, recall_of_targets
-from htcl.evaluation.probes import ProbeKind, group_folds, probe
+from htcl.evaluation.probes import Probe, ProbeKind, group_folds, run_probes
 from htcl.evaluation.recommendation import song_metrics, song_ranks
 from htcl.evaluation.results import PER_QUERY_SCHEMA, Result, Split, per_query_table
 from htcl.evaluation.retrieval import evaluate_retrieval
@@ -64,7 +64,7 @@ def ask(config: PipelineConfig, world: World, system: System) -> Answers:
     if system.texts:
         asked += [_retrieval(config, world, system), _zero_shot(config, world, system)]
     if system.vectors is not None:
-        asked += [_probes(config, world, system, kind) for kind in PROBES]
+        asked += _probes(config, world, system)
     return joined(asked)
 
 
@@ -148,15 +148,18 @@ def _zero_shot(config: PipelineConfig, world: World, system: System) -> Answers:
     return _tagging(config, world, system, "zero_shot", scores)
 
 
-def _probes(config: PipelineConfig, world: World, system: System, kind: ProbeKind) -> Answers:
+def _probes(config: PipelineConfig, world: World, system: System) -> list[Answers]:
     assert system.vectors is not None
-    section, scores = config.report_card.probes, {}
+    section, seed, probes = config.report_card.probes, config.evaluation.seed, []
     for labels in world.labels:
         rows = world.test[labels.rows]
-        folds = group_folds(labels, world.groups[rows], section.folds, config.evaluation.seed)
+        folds = group_folds(labels, world.groups[rows], section.folds, seed)
         if folds:
-            scores[labels.field] = probe(system.vectors[rows], labels, folds, kind, section)
-    return _tagging(config, world, system, f"probe_{kind}", scores)
+            probes += [Probe(system.vectors[rows], labels, folds, kind) for kind in PROBES]
+    scores: dict[ProbeKind, dict[str, npt.NDArray[np.float32]]] = {kind: {} for kind in PROBES}
+    for probe, logits in zip(probes, run_probes(probes, section), strict=True):
+        scores[probe.kind][probe.labels.field] = logits
+    return [_tagging(config, world, system, f"probe_{kind}", found) for kind, found in scores.items()]
 
 
 def _tagging(
