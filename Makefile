@@ -46,6 +46,9 @@ ablation: $(STAMP) ## train every option of the recipe on a generated world and 
 
 CARD := workspace/report-card
 CARD_SEEDS := 31 32 33
+# musicnn needs an old TensorFlow, so it lives in an environment of its own; where that is there, the cards have it.
+MUSICNN = $(if $(wildcard .venv-musicnn/bin/python),--set report_card.musicnn_python=$(CURDIR)/.venv-musicnn/bin/python)
+
 report-card: $(STAMP) ## the report card of three generated worlds: every model and variant against every competitor (hours)
 	for seed in $(CARD_SEEDS); do htcl demo --root $(CARD)/$$seed --songs 900 --seed $$seed || exit 1; done
 	htcl evaluate $(CARD_SEEDS:%=$(CARD)/%/htcl.yaml) --variants $(MUSICNN)
@@ -56,8 +59,6 @@ report-card-concert: $(STAMP) concert ## the same of the concert data, three tra
 tune: $(STAMP) ## tune the competitors of the report card on worlds that are never reported
 	python -m tests.benchmarks.tune_competitors
 
-# musicnn needs an old TensorFlow, so it lives in an environment of its own; where that is there, the cards have it.
-MUSICNN = $(if $(wildcard .venv-musicnn/bin/python),--set report_card.musicnn_python=$(CURDIR)/.venv-musicnn/bin/python)
 notebook: $(STAMP) demo ## run docs/songs.py on the demo and keep what it shows as docs/songs.ipynb
 	PYTHONWARNINGS="ignore:IProgress" jupytext --to ipynb --execute --run-path . docs/songs.py -o docs/songs.ipynb
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, Field, PositiveInt, field_validator, model_validator
 
-from htcl.evaluation.settings import ReportCardConfig
+from htcl.card_config import ReportCardConfig
 from htcl.section import Section
 from htcl.text import DEFAULT_TEXT_FIELDS, TextColumn
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from htcl.evaluation.settings import LabelConfig
+from htcl.card_config import LabelConfig
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]

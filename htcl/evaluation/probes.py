@@ -21,8 +21,8 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 
+from htcl.card_config import ProbeConfig
 from htcl.evaluation.labels import Labels
-from htcl.evaluation.settings import ProbeConfig
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]

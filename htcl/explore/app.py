@@ -111,6 +111,7 @@ def _add_audio(app: FastAPI, explorer: Explorer) -> None:
 
     @app.post("/api/sound")
     async def sound(request: Request) -> dict[str, Any]:
+        """Hear an uploaded file, the body as it is; the answer's `sound` is what searches name it by."""
         if int(request.headers.get("content-length", "0")) > MOST_BYTES:
             raise Refusal(TOO_LARGE, 413)
         with tempfile.NamedTemporaryFile(prefix="htcl-") as file:

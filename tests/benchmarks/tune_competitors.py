@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from htcl.artifacts import ArtifactStore
+from htcl.card_config import AlsConfig, Bm25Config, Item2VecConfig
 from htcl.config import PipelineConfig
 from htcl.config_file import load_config
 from htcl.demo.project import prepare_demo
@@ -28,7 +29,6 @@ from htcl.evaluation.baselines.item2vec import item2vec
 from htcl.evaluation.baselines.mfcc import standardised
 from htcl.evaluation.listeners import evaluate_listeners
 from htcl.evaluation.recommendation import evaluate_song_to_song
-from htcl.evaluation.settings import AlsConfig, Bm25Config, Item2VecConfig
 from htcl.plan import plan, raw_inputs
 from htcl.report_card.models import embed_songs
 from htcl.report_card.systems import System, embedding_system, of_the_log

@@ -9,10 +9,10 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
+from htcl.card_config import AlsConfig
 from htcl.evaluation.baselines.optional import needed
 from htcl.evaluation.metrics import IntArray, RowSets, Scores
 from htcl.evaluation.scorers import Scorer, embedding_scorer, unit_rows
-from htcl.evaluation.settings import AlsConfig
 
 Bools = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]

@@ -7,11 +7,11 @@ import warnings
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from htcl.card_config import Bm25Config
 from htcl.evaluation.baselines.als import history_matrix
 from htcl.evaluation.baselines.optional import needed
 from htcl.evaluation.metrics import IntArray, RowSets, Scores
 from htcl.evaluation.scorers import Scorer
-from htcl.evaluation.settings import Bm25Config
 
 
 class Bm25:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from htcl.card_config import Item2VecConfig
 from htcl.evaluation.baselines.optional import needed
 from htcl.evaluation.histories import Histories
-from htcl.evaluation.settings import Item2VecConfig
 
 Float32 = npt.NDArray[np.float32]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from htcl.card_config import LabelConfig
 from htcl.evaluation.labels import read_labels
-from htcl.evaluation.settings import LabelConfig
 
 SONGS = [
     {"genre": "Rock", "language": "en", "tags": ["meter:3/4", "key:Eb minor", "Fiddle"], "release_date": "1987-02-01"},

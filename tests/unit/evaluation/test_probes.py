@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from htcl.card_config import ProbeConfig
 from htcl.evaluation.labels import Labels
 from htcl.evaluation.probes import Probe, group_folds, run_probes
-from htcl.evaluation.settings import ProbeConfig
 
 CONFIG = ProbeConfig(learning_rates=[1e-3, 1e-2], epochs=60, patience=10)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from htcl.card_config import AlsConfig, Bm25Config, Item2VecConfig
 from htcl.errors import HTCLError
 from htcl.evaluation.baselines import musicnn
 from htcl.evaluation.baselines.als import UNKNOWN, Als, history_matrix, mapped_to_factors
@@ -13,7 +14,6 @@ from htcl.evaluation.baselines.mfcc import mfcc_statistics, standardised
 from htcl.evaluation.baselines.optional import needed
 from htcl.evaluation.histories import Histories
 from htcl.evaluation.metrics import RowSets
-from htcl.evaluation.settings import AlsConfig, Bm25Config, Item2VecConfig
 
 SONGS, UNPLAYED = 21, 20
 """Two tastes: even songs and odd songs; the last one nobody has played."""
