@@ -1,4 +1,4 @@
-"""The section `report_card`: what is asked of the systems, and the tuned values of the competitors."""
+"""The section `report_card`: what is asked of the systems, and the values of the competitors, to be tuned on your log."""
 
 from __future__ import annotations
 
@@ -79,9 +79,13 @@ class ReportCardConfig(Section):
         },
         description="Labelled fields, by name",
     )
-    listeners: int = Field(20_000, gt=0, description="Listeners whose histories are read, at most")
+    listeners: int = Field(
+        20_000,
+        gt=0,
+        description="Listeners whose histories are read, at most; the log's competitors learn from no others",
+    )
     validation_listener_share: float = Field(
-        0.0, ge=0, lt=1, description="Share of the listeners who are kept for tuning and not asked"
+        0.0, ge=0, lt=1, description="Share of the listeners who are not asked, so that tuning may have them"
     )
     recent_songs: int = Field(5, gt=0, description="Songs of the last-n history")
     zero_shot_prompt: str = Field("{}", description="Text of a class in zero-shot tagging; {} is its name")

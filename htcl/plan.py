@@ -27,7 +27,7 @@ STEP_VERSIONS = {
     "stage1": 3,
     "stage2": 2,
     "gate_set": 1,
-    "evaluation": 4,
+    "evaluation": 5,
     "embeddings": 1,
     "index": 1,
     "report": 2,

@@ -4,6 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+FEWEST_SONGS = 4
+"""The estimator divides by n - 3."""
 
 
 def debiased_linear_cka(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
@@ -13,8 +15,8 @@ def debiased_linear_cka(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     average, so it may come out a little below.
     """
     one, other = (np.asarray(vectors, np.float64) for vectors in (a, b))
-    if len(one) < 4:
-        raise ValueError(f"{len(one)} songs are too few for a debiased CKA: pass at least 4")
+    if len(one) < FEWEST_SONGS:
+        raise ValueError(f"{len(one)} songs are too few for a debiased CKA: pass at least {FEWEST_SONGS}")
     grams = [_without_diagonal(vectors @ vectors.T) for vectors in (one, other)]
     cross, left, right = (_hsic(grams[i], grams[j]) for i, j in ((0, 1), (0, 0), (1, 1)))
     return float(cross / np.sqrt(left * right))

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from htcl.config import PipelineConfig
 from htcl.evaluation.metrics import RowSets
 from htcl.ingest.log import read_log_file
-from htcl.logs import Progress, get_logger
+from htcl.logs import Progress, get_logger, log
 from htcl.pairs.baskets import basket_numbers, liked
 from htcl.pairs.judging import Rules, judge
 from htcl.pairs.partition import distinct_events
@@ -45,12 +45,12 @@ class Histories:
         return Histories(self.listener[rows], self.song[rows], self.ts[rows], self.listeners)
 
     def sets(self) -> RowSets:
-        """Distinct songs of each listener, in the order in which they were first liked."""
+        """Distinct songs of each listener, in the order in which they were last liked."""
         key = self.listener * (self.song.max(initial=0) + 1) + self.song
-        _, first = np.unique(key, return_index=True)
-        first.sort()  # rows are ascending by listener and time
-        counts = np.bincount(self.listener[first], minlength=self.listeners)
-        return RowSets(np.concatenate([[0], np.cumsum(counts)]), self.song[first])
+        _, from_end = np.unique(key[::-1], return_index=True)
+        last = np.sort(len(key) - 1 - from_end)  # rows are ascending by listener and time
+        counts = np.bincount(self.listener[last], minlength=self.listeners)
+        return RowSets(np.concatenate([[0], np.cumsum(counts)]), self.song[last])
 
 
 def read_histories(config: PipelineConfig, tracks: list[str], most: int) -> Histories:
@@ -71,6 +71,8 @@ def read_histories(config: PipelineConfig, tracks: list[str], most: int) -> Hist
         held.append(events.filter(pc.less_equal(events["user"], limit)))
         users = np.union1d(users, held[-1]["user"].to_numpy())
         if len(users) > most:
+            if limit == np.iinfo(np.int64).max:
+                log(get_logger("report_card"), "more listeners than report_card.listeners: a sample of them", most=most)
             users = users[:most]
             limit = int(users[-1])
             held = [table.filter(pc.less_equal(table["user"], limit)) for table in held]

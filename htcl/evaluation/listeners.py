@@ -35,14 +35,16 @@ class ListenerQueries:
 
     Attributes:
         listeners: their numbers in the log [queries].
-        histories: songs that each had liked before the cut-off, oldest first; at least one.
+        histories: known songs that each had liked before the cut-off, the last one last; at least one.
         relevant: songs on offer that each liked after it for the first time; at least one.
-        offered: which candidates are on offer [candidates]; a listener's own history never is.
+        excluded: songs that each had liked before it, new ones too: they are not offered again.
+        offered: which candidates are on offer [candidates].
     """
 
     listeners: Int64
     histories: RowSets
     relevant: RowSets
+    excluded: RowSets
     offered: Bools
 
 
@@ -68,7 +70,7 @@ def listener_queries(histories: Histories, cutoff: int, known: Bools, offered: B
     asked = np.flatnonzero((np.diff(before.indptr) > 0) & (np.diff(relevant.indptr) > 0))
     if not len(asked):
         return None
-    return ListenerQueries(asked, before.chosen(asked), relevant.chosen(asked), offered)
+    return ListenerQueries(asked, before.chosen(asked), relevant.chosen(asked), heard.sets().chosen(asked), offered)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def evaluate_listeners(system: str, scorer: Scorer, queries: ListenerQueries, po
         system: named in errors.
         scorer: from the place of a query to scores over all candidates.
         queries: who is asked.
-        popularity: positive responses in training of each candidate [candidates].
+        popularity: positive responses to each candidate in the whole log [candidates]; in training new songs have none.
 
     Returns:
         recall, ndcg and hit_rate at 10 and 50, precision_at_50, mrr, and average_popularity: the mean popularity of the
@@ -104,8 +106,8 @@ def evaluate_listeners(system: str, scorer: Scorer, queries: ListenerQueries, po
     rng = np.random.default_rng(0)
     for at, found in score_blocks(system, scorer, np.arange(len(queries.listeners)), len(queries.offered)):
         scores = np.where(queries.offered, found, -np.inf).astype(np.float32)
-        heard = queries.histories.part(at.start, at.stop)
-        scores[heard.query_of_index(), heard.indices] = -np.inf
+        excluded = queries.excluded.part(at.start, at.stop)
+        scores[excluded.query_of_index(), excluded.indices] = -np.inf
         ranks.append(ranks_of_targets(scores, queries.relevant.part(at.start, at.stop)))
         top += [_first(row, k, rng) for row in scores]
     place, heads = joined(ranks), np.array(top)

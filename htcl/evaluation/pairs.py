@@ -20,8 +20,8 @@ Int64 = npt.NDArray[np.int64]
 def held_out_queries(pairs: Path, split: Split, tracks: list[str], sides: npt.NDArray[np.str_]) -> Queries | None:
     """The queries of a split.
 
-    Cold and validation: anchors that no training saw, all their positives. Warm: training songs, positives first
-    seen after the cut-off; the positives of training are not offered.
+    Cold and validation: anchors that no training saw, all their positives, among all songs. Warm: training songs,
+    positives first seen after the cut-off, among the training songs; the positives of training are not offered.
 
     Args:
         pairs: folder of the pairs artifact.
@@ -34,7 +34,8 @@ def held_out_queries(pairs: Path, split: Split, tracks: list[str], sides: npt.ND
     """
     place = {track: row for row, track in enumerate(tracks)}
     found = _rows(pairs / PAIRS_FOLDER, place, pc.field("split") == _PAIR_SPLITS[split])
-    found = found[sides[found[:, 0]] == _SIDES[split]]
+    offered = np.asarray(sides == "train") if split == "warm" else np.ones(len(tracks), bool)
+    found = found[(sides[found[:, 0]] == _SIDES[split]) & offered[found[:, 1]]]
     if not len(found):
         return None
     anchors, relevant = _grouped(found)
@@ -45,7 +46,7 @@ def held_out_queries(pairs: Path, split: Split, tracks: list[str], sides: npt.ND
     first, last = (np.searchsorted(known[:, 0], anchors, side) for side in ("left", "right"))
     lists = [known[start:stop, 1] for start, stop in zip(first, last, strict=True)]
     indptr = np.concatenate([[0], np.cumsum([len(rows) for rows in lists])]).astype(np.int64)
-    return Queries(len(tracks), anchors, relevant, RowSets(indptr, np.concatenate(lists).astype(np.int64)))
+    return Queries(offered, anchors, relevant, RowSets(indptr, np.concatenate(lists).astype(np.int64)))
 
 
 _PAIR_SPLITS = {"cold": "test_cold", "warm": "test_warm", "validation": "validation"}

@@ -1,8 +1,9 @@
-"""Song-to-song recommendation: held-out positives of an anchor, ranked among the whole catalog."""
+"""Song-to-song recommendation: held-out positives of an anchor, ranked among the songs on offer."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from htcl.evaluation.metrics import (
     FloatArray,
@@ -23,10 +24,10 @@ class Queries:
     """Anchors with their held-out positives, as row numbers of the catalog that all systems share.
 
     Raises ValueError if a row is outside the catalog, an anchor has no positive or one twice, or a positive
-    is the anchor itself or excluded.
+    is the anchor itself, excluded or not on offer.
     """
 
-    n_candidates: int  # rows of the catalog
+    offered: npt.NDArray[np.bool_]  # which rows of the catalog are on offer [candidates]
     anchors: IntArray  # [queries]
     relevant: RowSets  # held-out positives, at least one per query
     excluded: RowSets  # not offered: the positives seen in training; the anchor itself never is
@@ -46,10 +47,15 @@ class Queries:
             )
         self._check_relevant()
 
+    @property
+    def n_candidates(self) -> int:
+        """Rows of the catalog."""
+        return len(self.offered)
+
     def chosen(self, queries: IntArray) -> "Queries":
         """Some of the queries, in that order."""
         return Queries(
-            self.n_candidates, self.anchors[queries], self.relevant.chosen(queries), self.excluded.chosen(queries)
+            self.offered, self.anchors[queries], self.relevant.chosen(queries), self.excluded.chosen(queries)
         )
 
     def _check_relevant(self) -> None:
@@ -60,12 +66,13 @@ class Queries:
         if len(np.unique(relevant)) < len(relevant):
             raise ValueError("an anchor has the same relevant row twice: pass each held-out pair once")
         itself = np.arange(len(self.anchors)) * self.n_candidates + self.anchors
-        hidden = relevant[np.isin(relevant, np.concatenate([self._keys(self.excluded), itself]))]
+        withheld = np.isin(relevant, np.concatenate([self._keys(self.excluded), itself]))
+        hidden = relevant[withheld | ~self.offered[self.relevant.indices]]
         if len(hidden):
             query, row = divmod(int(hidden[0]), self.n_candidates)
             raise ValueError(
                 f"row {row} is relevant for anchor row {self.anchors[query]} and not offered to it "
-                "(excluded, or the anchor itself): take training pairs out of the held-out ones"
+                "(excluded, not on offer, or the anchor itself): take training pairs out of the held-out ones"
             )
 
     def _keys(self, sets: RowSets) -> IntArray:
@@ -76,8 +83,8 @@ class Queries:
 def song_ranks(system: str, scorer: Scorer, queries: Queries) -> TargetRanks:
     """Where the held-out positives of each anchor stand; see ``evaluate_song_to_song``."""
     parts = []
-    for at, offered in score_blocks(system, scorer, queries.anchors, queries.n_candidates):
-        scores = np.array(offered)  # a scorer may share its memory between queries
+    for at, found in score_blocks(system, scorer, queries.anchors, queries.n_candidates):
+        scores = np.where(queries.offered, found, -np.inf).astype(np.float32)
         excluded = queries.excluded.part(at.start, at.stop)
         scores[np.arange(len(scores)), queries.anchors[at]] = -np.inf
         scores[excluded.query_of_index(), excluded.indices] = -np.inf
@@ -86,7 +93,7 @@ def song_ranks(system: str, scorer: Scorer, queries: Queries) -> TargetRanks:
 
 
 def evaluate_song_to_song(system: str, scorer: Scorer, queries: Queries) -> dict[str, FloatArray]:
-    """Metrics per query, every row of the catalog being a candidate but the anchor and the excluded rows.
+    """Metrics per query, every row on offer being a candidate but the anchor and the excluded rows.
 
     Returns float64 [queries] for each of recall_at_10, recall_at_50, ndcg_at_10 and mrr; the value of mrr for
     one query is its reciprocal rank. Recall divides by the number of relevant rows (see ``recall_at_k``).

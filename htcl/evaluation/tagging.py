@@ -35,7 +35,7 @@ class TagScores:
 MAIN_METRIC = {"single": "accuracy", "key": "weighted_score", "multiple": "roc_auc"}
 
 
-def tag_scores(labels: Labels, scores: Float32, samples: int, seed: int) -> TagScores:
+def tag_scores(labels: Labels, scores: Float32, confidence: float, samples: int, seed: int) -> TagScores:
     """Hold scores [m, classes] against the labels.
 
     Single: accuracy. Key: accuracy and `weighted_score` (MIREX: fifth 0.5, relative 0.3, parallel 0.2; by mir_eval).
@@ -45,8 +45,8 @@ def tag_scores(labels: Labels, scores: Float32, samples: int, seed: int) -> TagS
         return TagScores(
             {},
             {
-                "roc_auc": _resampled(_roc_auc, labels.member, scores, samples, seed),
-                "mean_ap": _resampled(_mean_ap, labels.member, scores, samples, seed),
+                "roc_auc": _resampled(_roc_auc, labels.member, scores, confidence, samples, seed),
+                "mean_ap": _resampled(_mean_ap, labels.member, scores, confidence, samples, seed),
             },
         )
     said, true = scores.argmax(axis=1), labels.member.argmax(axis=1)
@@ -65,12 +65,17 @@ def _key_score(reference: str, estimate: str) -> float:
 
 
 def _resampled(
-    statistic: Callable[[Bools, Float32], float], member: Bools, scores: Float32, samples: int, seed: int
+    statistic: Callable[[Bools, Float32], float],
+    member: Bools,
+    scores: Float32,
+    confidence: float,
+    samples: int,
+    seed: int,
 ) -> Interval:
     rng, n = np.random.default_rng(seed), len(member)
     draws = (rng.integers(n, size=n) for _ in range(samples))
     found = [statistic(member[rows], scores[rows]) for rows in draws]
-    low, high = np.nanquantile(found, [0.025, 0.975])
+    low, high = np.nanquantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(statistic(member, scores), float(low), float(high), n)
 
 

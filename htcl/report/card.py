@@ -77,9 +77,7 @@ def card_bridge(results: Sequence[Result], systems: Sequence[str]) -> Bridge | N
         {r.system: r for r in results if (r.task, r.split, r.metric) == figure} for figure in (SEMANTIC, PREFERENCE)
     )
     kinds = {system: kind_of(system) for system in systems}
-    return bridge(
-        xs, ys, kinds, "what songs are: linear probes, mean accuracy", "who likes new ones: cold songs, ndcg@10"
-    )
+    return bridge(xs, ys, kinds, "what songs are: linear probes, mean score", "who likes new ones: cold songs, ndcg@10")
 
 
 def _tables(card: Card) -> list[ResultRow]:

@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from htcl.artifacts import ArtifactStore, Recipe
 from htcl.config import PipelineConfig
 from htcl.embeddings.embedder import SongEmbedder
-from htcl.evaluation.cka import debiased_linear_cka
+from htcl.evaluation.cka import FEWEST_SONGS, debiased_linear_cka
 from htcl.evaluation.collapse import directed
 from htcl.evaluation.drift import measure_drift
 from htcl.evaluation.results import PER_QUERY_FILE, RESULTS_FILE, from_table, to_table
@@ -26,7 +27,7 @@ from htcl.report_card.variants import STAGE1, STAGE2
 from htcl.report_card.world import World, read_world
 
 KIND = "answers"
-STEP_VERSION = 1
+STEP_VERSION = 2
 DECILES_FILE = "deciles.parquet"
 RUN_FILE = "run.json"
 
@@ -114,8 +115,9 @@ def _timed(config: PipelineConfig, world: World, system: System, seconds: dict[s
 
 
 def _about(world: World, vectors: dict[str, Float32]) -> dict[str, Any]:
-    """Counts, and what became of the test songs' neighbours on the way from stage 1 to stage 2."""
-    before, after = (vectors[name][world.test] for name in (STAGE1, STAGE2))
+    """Counts, and what became of the test songs' neighbours (of all, without any) from stage 1 to stage 2."""
+    compared = world.test if len(world.test) >= FEWEST_SONGS else np.arange(len(world.tracks))
+    before, after = (vectors[name][compared] for name in (STAGE1, STAGE2))
     return {
         "songs": len(world.tracks),
         "sides": {side: int((world.sides == side).sum()) for side in ("train", "validation", "test")},

@@ -14,16 +14,14 @@ from htcl.config import EvaluationConfig
 from htcl.evaluation.bootstrap import Interval
 from htcl.evaluation.results import RESULTS_FILE, Result, from_table, to_table
 from htcl.report_card.answers import DECILES_FILE, RunAnswers
-from htcl.report_card.pooling import Pooled, compared, pool
+from htcl.report_card.pooling import Figure, Pooled, compared, differences, pool
 from htcl.report_card.records import write_records
 from htcl.report_card.tasks import MEAN
 from htcl.report_card.variants import STAGE1, STAGE2, VARIANTS
 
 KIND = "report_card"
-STEP_VERSION = 1
+STEP_VERSION = 2
 CARD_FILE = "card.json"
-
-Figure = tuple[str, str, str]
 
 PREFERENCE: Figure = ("song_to_song", "cold", "ndcg_at_10")
 SEMANTIC: Figure = (f"probe_linear_{MEAN}", "test", MEAN)
@@ -52,7 +50,18 @@ ABLATIONS = tuple(name for name in OURS if name.startswith(f"{STAGE2} "))
 
 @dataclass(frozen=True)
 class Verdict:
-    """Stage 2 against another system on one headline."""
+    """Stage 2 against another system on one headline.
+
+    Attributes:
+        headline: name of the figure.
+        task: of the figure.
+        split: likewise.
+        metric: likewise.
+        system: the other one.
+        difference: stage 2 - system, paired by query, with its interval over queries.
+        runs: the same in each run.
+        best: whether the system is the best of the competitors.
+    """
 
     headline: str
     task: str
@@ -60,7 +69,8 @@ class Verdict:
     metric: str
     system: str
     difference: Interval
-    best: bool  # of the competitors
+    runs: list[float]
+    best: bool
 
 
 @dataclass(frozen=True)
@@ -94,13 +104,13 @@ def make_card(name: str, runs: Sequence[RunAnswers], config: EvaluationConfig) -
         runs: their answers.
         config: how intervals are drawn.
     """
-    pooled = pool(runs, config.confidence, config.bootstrap_samples, config.seed)
+    pooled = pool(runs, config)
     systems = list(dict.fromkeys(result.system for result in pooled.results))
     order = [*_competitors(systems), *(each for each in OURS if each in systems)]
     spreads = {"|".join(key): each.deviation for key, each in pooled.spreads.items()}
     about = [{"data": run.data, **run.about} for run in runs]
-    verdicts = _verdicts(pooled, order, config.confidence)
-    kept = compared(pooled, STAGE2, STAGE1, RETRIEVAL, config.confidence, KEPT_SHARE)
+    verdicts = _verdicts(pooled, order, config)
+    kept = compared(pooled, STAGE2, STAGE1, RETRIEVAL, config, KEPT_SHARE)
     return Card(name, order, pooled.results, spreads, verdicts, about, kept), pooled
 
 
@@ -108,7 +118,7 @@ def _competitors(systems: Sequence[str]) -> list[str]:
     return [each for each in systems if each not in OURS]
 
 
-def _verdicts(pooled: Pooled, systems: Sequence[str], confidence: float) -> list[Verdict]:
+def _verdicts(pooled: Pooled, systems: Sequence[str], config: EvaluationConfig) -> list[Verdict]:
     values = {(r.system, r.task, r.split, r.metric): r.value for r in pooled.results}
     found = []
     for headline, figure in HEADLINES:
@@ -116,9 +126,10 @@ def _verdicts(pooled: Pooled, systems: Sequence[str], confidence: float) -> list
         rivals = [each for each in others if each not in ABLATIONS]
         best = max(rivals, key=lambda each: values[each, *figure], default=None)
         for other in others if (STAGE2, *figure) in values else ():
-            difference = compared(pooled, STAGE2, other, figure, confidence)
+            difference = compared(pooled, STAGE2, other, figure, config)
             if difference:
-                found.append(Verdict(headline, *figure, other, difference, other == best))
+                runs = differences(pooled, STAGE2, other, figure)
+                found.append(Verdict(headline, *figure, other, difference, runs, other == best))
     return found
 
 

@@ -37,18 +37,21 @@ def _verdicts(verdicts: Sequence[Verdict]) -> list[str]:
         best = next((verdict for verdict in rows if verdict.best), None)
         if best is None:
             continue
-        word = "wins" if best.difference.low > 0 else "loses" if best.difference.high < 0 else "is level"
         ahead = [verdict.system for verdict in rows if verdict.difference.high < 0]
         beaten = f"; beaten by {', '.join(ahead)}" if ahead else ""
-        lines.append(
-            f"{headline}: {STAGE2} {word} against {best.system}, the best competitor "
-            f"({signed(best.difference)}, n={best.difference.n:,}){beaten}"
-        )
+        lines.append(f"{headline}: {STAGE2} {_outcome(best)}{beaten}")
     return lines
 
 
+def _outcome(verdict: Verdict) -> str:
+    difference, runs = verdict.difference, verdict.runs
+    word = "beats" if difference.low > 0 else "loses to" if difference.high < 0 else "cannot be told from"
+    over = f", ahead in {sum(each > 0 for each in runs)} of {len(runs)} runs" if len(runs) > 1 else ""
+    return f"{word} {verdict.system}, the best competitor ({signed(difference)}, n={difference.n:,}{over})"
+
+
 def _kept(kept: Interval) -> str:
-    word = "is kept" if kept.high >= 0 else "is not kept"
+    word = "is kept" if kept.low >= 0 else "is kept within the interval" if kept.high >= 0 else "is not kept"
     return (
         f"{100 * KEPT_SHARE:.0f} % of {STAGE1}'s text-to-audio recall_at_10 {word}: "
         f"{STAGE2} - {KEPT_SHARE} x {STAGE1} = {signed(kept)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,14 +19,15 @@ from htcl.evaluation.baselines.musicnn import musicnn_vectors
 from htcl.evaluation.baselines.text_alone import text_alone
 from htcl.evaluation.collapse import directed
 from htcl.evaluation.metrics import RowSets
-from htcl.evaluation.scorers import Scorer, embedding_scorer, popularity_scorer, random_scorer, unit_rows
+from htcl.evaluation.scorers import Scorer, embedding_scorer, popularity_scorer, unit_rows
 from htcl.plan import audio_root
 from htcl.report_card.variants import STAGE1
 from htcl.report_card.world import World
 from htcl.text import metadata_text
 
+Bools = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
-Knows = Literal["nothing", "content", "log", "content and log"]
+Knows = Literal["nothing", "plays", "content", "log", "content and log"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class System:
 
     Attributes:
         name: in tables.
-        knows: what its scores come from; what knows the log alone knows no new song.
+        knows: what its scores come from; what knows the log alone says nothing of a new song, plays the same of all.
         songs: from rows of anchors to scores over all candidates.
         listeners: from histories to a scorer of their places.
         vectors: embeddings of the candidates [n, d], for probes; None where there are none to speak of.
@@ -73,20 +74,22 @@ def competitors(config: PipelineConfig, world: World, stage1: Float32) -> Iterat
 
     Args:
         config: reads `report_card`, `model` and `evaluation`.
-        world: what they learn from; of the log they see what training saw.
+        world: what they learn from; of the log they see what training saw, by the listeners that were read.
         stage1: embeddings of stage 1 [n, d], which the map to the factors of ALS starts from.
 
     Yields:
         Systems, the cheap ones first.
     """
-    section, seed = config.report_card, config.evaluation.seed
-    chance, popular = random_scorer(len(world.tracks), seed), popularity_scorer(world.popularity)
-    yield System("random", "nothing", chance, lambda histories: chance)
-    yield System("popularity", "log", popular, lambda histories: popular)
-    timbre = standardised(world.mfcc(), world.train)
-    yield embedding_system("MFCC", "content", timbre)
+    section = config.report_card
+    seed = config.evaluation.seed + config.training.seed  # what is drawn is drawn anew for each training of ours
+    popular = popularity_scorer(world.popularity)
+    yield _chance(len(world.tracks), seed)
+    yield System("popularity", "plays", popular, lambda histories: popular)
+    heard = {"MFCC": standardised(world.mfcc(), world.train)}
     if section.musicnn_python:
-        yield embedding_system("musicnn", "content", _musicnn(config, world))
+        heard["musicnn"] = _musicnn(config, world)
+    for name, content in heard.items():
+        yield embedding_system(name, "content", content)
     described = [metadata_text(song, config.model.text_fields) for song in world.catalog]
     # A probe that finds a song's genre in the text that says it has found nothing.
     text = embedding_system("text alone", "content", text_alone(config, described))
@@ -97,9 +100,25 @@ def competitors(config: PipelineConfig, world: World, stage1: Float32) -> Iterat
     yield System("BM25", "log", bm25.songs(), bm25.listeners)
     together = item2vec(world.past, len(world.tracks), section.item2vec, seed)
     yield of_the_log("item2vec", together)
-    for name, content in ((STAGE1, stage1), ("MFCC", timbre)):
-        mapped = mapped_to_factors(content, als, world.train, section.als.ridge)
-        yield embedding_system(f"{name} mapped to ALS", "content and log", mapped)
+    for name, content in {STAGE1: stage1, **heard}.items():
+        yield mapped_system(name, content, als, world.train, section.als.ridge)
+
+
+def _chance(songs: int, seed: int) -> System:
+    """Vectors and texts of no meaning: chance in every question."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(number: int) -> Float32:
+        return rng.standard_normal((number, 100), np.float32)
+
+    return embedding_system("random", "nothing", drawn(songs), lambda texts: drawn(len(texts)))
+
+
+def mapped_system(name: str, content: Float32, als: Als, train: Bools, ridge: float) -> System:
+    """All songs where a map from their content puts them among the factors, and listeners as ALS knows them."""
+    mapped = mapped_to_factors(content, als, train, ridge)
+    near = embedding_system(f"{name} mapped to ALS", "content and log", mapped)
+    return replace(near, listeners=lambda histories: als.listeners_of(mapped, histories))
 
 
 def _musicnn(config: PipelineConfig, world: World) -> Float32:

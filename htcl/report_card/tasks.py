@@ -61,7 +61,7 @@ class Answers:
 def ask(config: PipelineConfig, world: World, system: System) -> Answers:
     """Preference, and where the system has vectors and reads texts, semantics."""
     asked = [_songs(world, system), _listeners(config, world, system)]
-    if system.texts:
+    if system.texts and len(world.test):
         asked += [_retrieval(config, world, system), _zero_shot(config, world, system)]
     if system.vectors is not None:
         asked += _probes(config, world, system)
@@ -78,7 +78,7 @@ def joined(answers: Sequence[Answers]) -> Answers:
 
 
 def _songs(world: World, system: System) -> Answers:
-    tables, deciles = [], []
+    tables, deciles = [PER_QUERY_SCHEMA.empty_table()], [DECILES.empty_table()]
     for split in SPLITS:
         if split not in world.pairs or (split != "warm" and not system.cold):
             continue
@@ -102,7 +102,7 @@ def _listeners(config: PipelineConfig, world: World, system: System) -> Answers:
             ("user_to_song", queries.histories),
             ("user_to_song_recent", last_songs(queries.histories, recent)),
         ):
-            found = evaluate_listeners(system.name, system.listeners(histories), queries, world.popularity)
+            found = evaluate_listeners(system.name, system.listeners(histories), queries, world.responses)
             tables.append(per_query_table(system.name, task, split, names, found.metrics))
             deciles.append(_by_decile(world, system, task, split, queries.relevant, found.ranks))
             coverage = catalog_coverage(found.top, queries.offered)
@@ -168,7 +168,8 @@ def _tagging(
     tables, of_sets = [PER_QUERY_SCHEMA.empty_table()], []
     main: dict[str, list[float]] = {}
     for labels in (each for each in world.labels if each.field in scores):
-        found: TagScores = tag_scores(labels, scores[labels.field], SET_SAMPLES, config.evaluation.seed)
+        section = config.evaluation
+        found: TagScores = tag_scores(labels, scores[labels.field], section.confidence, SET_SAMPLES, section.seed)
         tracks = _tracks(world, labels)
         tables.append(per_query_table(system.name, f"{task}_{labels.field}", "test", tracks, found.per_song))
         of_sets += [

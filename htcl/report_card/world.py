@@ -55,7 +55,7 @@ class World:
         listeners: queries of songs for listeners by split.
         past: histories of training: training songs before the cut-off.
         popularity: positive responses of each candidate in them [n].
-        deciles: 1 to 10 by positive responses in the whole log, 10 the most popular [n].
+        responses: positive responses to each candidate in the whole log [n]: what a new song will be, too.
         labels: labelled fields of the test songs; rows count among `test`.
         cutoff: first day that is kept for warm pairs and for listeners.
     """
@@ -73,7 +73,7 @@ class World:
     listeners: dict[str, ListenerQueries]
     past: Histories
     popularity: Int64
-    deciles: Int64
+    responses: Int64
     labels: list[Labels]
     cutoff: str
 
@@ -93,6 +93,13 @@ class World:
         ones = np.ones(len(self.past.song), np.float32)
         shape = (self.past.listeners, len(self.tracks))
         return csr_matrix((ones, (self.past.listener, self.past.song)), shape=shape)
+
+    @property
+    def deciles(self) -> Int64:
+        """1 to 10 by `responses`, 10 the most popular tenth [n]."""
+        order = np.empty(len(self.responses), np.int64)
+        order[np.argsort(self.responses, kind="stable")] = np.arange(len(self.responses))
+        return 1 + 10 * order // len(self.responses)
 
     def mfcc(self) -> Float32:
         """MFCC statistics of the candidates [n, 120]."""
@@ -149,7 +156,7 @@ def read_world(config: PipelineConfig, inputs: dict[str, str]) -> World:
         listeners={split: queries for split, queries in asked.items() if queries},
         past=past,
         popularity=np.bincount(past.song, minlength=len(tracks)),
-        deciles=_deciles(np.bincount(everyone.song, minlength=len(tracks))),
+        responses=np.bincount(everyone.song, minlength=len(tracks)),
         labels=_labels(config, [described[row] for row in np.flatnonzero(sides == "test")]),
         cutoff=figures["cutoff_day"],
     )
@@ -199,9 +206,3 @@ def _pair_queries(
     if "cold" in queries and (asked := cold_artist[queries["cold"].anchors]).any():
         queries["cold_artist"] = queries["cold"].chosen(np.flatnonzero(asked))
     return queries
-
-
-def _deciles(counts: Int64) -> Int64:
-    order = np.empty(len(counts), np.int64)
-    order[np.argsort(counts, kind="stable")] = np.arange(len(counts))
-    return 1 + 10 * order // len(counts)

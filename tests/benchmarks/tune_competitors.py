@@ -36,10 +36,16 @@ from htcl.report_card.world import World, read_world
 from tests.integration.harness import BIN, ROOT
 
 GRIDS: dict[str, dict[str, list[Any]]] = {
-    "als": {"factors": [8, 16, 32, 64], "regularization": [0.01, 1.0, 10.0], "alpha": [1.0, 10.0, 40.0]},
+    "als": {"factors": [16, 32, 64], "regularization": [1.0, 10.0, 50.0, 200.0], "alpha": [0.3, 1.0, 3.0, 10.0]},
     "ridge": {"ridge": [1.0, 10.0, 100.0, 1000.0]},
-    "bm25": {"neighbours": [20, 50, 100, 400], "k1": [0.5, 1.2, 5.0], "b": [0.1, 0.5, 0.75]},
-    "item2vec": {"size": [32, 64], "window": [3, 10], "epochs": [20, 60, 120], "ns_exponent": [-0.5, 0.75]},
+    "bm25": {"neighbours": [50, 100, 400], "k1": [1.2, 5.0, 20.0, 100.0], "b": [0.0, 0.1, 0.5]},
+    "item2vec": {
+        "size": [16, 32],
+        "window": [10, 20],
+        "epochs": [20, 60],
+        "sample": [0.0, 1e-4, 1e-5],
+        "ns_exponent": [-0.5, 0.75],
+    },
 }
 
 
@@ -99,7 +105,7 @@ def _warm(known: Known, system: System) -> float:
     """Mean of both tasks on known songs."""
     queries = known.world.listeners["warm"]
     scorer = system.listeners(queries.histories)
-    listeners = evaluate_listeners(system.name, scorer, queries, known.world.popularity).metrics["ndcg_at_10"]
+    listeners = evaluate_listeners(system.name, scorer, queries, known.world.responses).metrics["ndcg_at_10"]
     songs = evaluate_song_to_song(system.name, system.songs, known.world.pairs["warm"])["ndcg_at_10"]
     return float((listeners.mean() + songs.mean()) / 2)
 

@@ -54,9 +54,13 @@ class Als:
 
     def listeners(self, histories: RowSets) -> Scorer:
         """Factors of listeners, worked out from their histories, times those of the songs."""
+        return _known_first(self.listeners_of(self.factors, histories), self.known)
+
+    def listeners_of(self, songs: Float32, histories: RowSets) -> Scorer:
+        """The same for songs that stand elsewhere among the factors [n, factors], such as where a map puts them."""
         history = history_matrix(histories, len(self.known))
         factors = np.asarray(self._model.recalculate_user(np.arange(history.shape[0]), history), np.float32)
-        return _known_first(lambda rows: factors[rows] @ self.factors.T, self.known)
+        return lambda rows: factors[rows] @ songs.T
 
 
 def _known_first(scorer: Scorer, known: Bools) -> Scorer:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,32 @@ Float32 = npt.NDArray[np.float32]
 
 MIN_SECONDS = 3.1
 """musicnn reads patches of three seconds."""
-_BATCH = 64
 _PROGRAM = """
-import sys
+import os, sys
+import librosa
 import numpy as np
-from musicnn.extractor import extractor
+import tensorflow.compat.v1 as tf
+from musicnn import configuration as settings, extractor, models
 
-for path in sys.stdin.read().split("\\n"):
-    if path:
-        _, _, features = extractor(path, model="MTT_musicnn", extract_features=True)
-        np.save(path + ".npy", features["penultimate"].mean(axis=0).astype(np.float32))
+answers, sys.stdout = sys.stdout, sys.stderr
+name = "MTT_musicnn"
+seconds = {"sr": settings.SR, "n_fft": settings.FFT_SIZE, "hop_length": settings.FFT_HOP}
+frames = int(librosa.time_to_frames(3, **seconds)) + 1
+tf.disable_eager_execution()
+patches, training = tf.placeholder(tf.float32, [None, frames, settings.N_MELS]), tf.placeholder(tf.bool)
+penultimate = models.define_model(patches, training, name, len(settings.MTT_LABELS))[-1]
+session = tf.Session()
+tf.train.Saver().restore(session, os.path.join(os.path.dirname(models.__file__), name) + "/")
+for line in sys.stdin:
+    path = line.rstrip("\\n")
+    heard, _ = extractor.batch_data(path, frames, frames)
+    vectors = session.run(penultimate, {patches: heard, training: False})
+    np.save(path + ".npy", vectors.mean(axis=0).astype(np.float32))
+    print(path, file=answers, flush=True)
 """
+"""Reads paths of WAV files, writes the vector of each beside it and then answers with the path. Not by
+`musicnn.extractor.extractor`: that gives the penultimate layer of the first patch for all patches, and loads the model
+anew for each file."""
 
 
 def musicnn_vectors(python: str, audio: list[str], sample_rate: int, max_seconds: float) -> Float32:
@@ -47,36 +63,48 @@ def musicnn_vectors(python: str, audio: list[str], sample_rate: int, max_seconds
     Raises:
         HTCLError: when that Python has no musicnn, or fails.
     """
-    blocks, progress = [], Progress(get_logger("report_card"), "musicnn", len(audio))
-    with tempfile.TemporaryDirectory() as folder:
-        for start in range(0, len(audio), _BATCH):
-            paths = list(_waves(audio[start : start + _BATCH], Path(folder), sample_rate, max_seconds))
-            _run(python, paths)
-            blocks += [np.load(f"{path}.npy") for path in paths]
-            progress.update(len(blocks))
-    return np.stack(blocks)
+    found, progress = [], Progress(get_logger("report_card"), "musicnn", len(audio))
+    with tempfile.TemporaryDirectory() as folder, _program(python, Path(folder)) as hear:
+        wave = Path(folder) / "song.wav"
+        for uri in audio:
+            _write_wave(wave, decode_audio(uri, sample_rate=sample_rate, max_seconds=max_seconds).samples, sample_rate)
+            found.append(hear(wave))
+            progress.update(len(found))
+    return np.stack(found)
 
 
-def _waves(audio: list[str], folder: Path, sample_rate: int, max_seconds: float) -> Iterator[Path]:
-    """The files as 16-bit WAV, short ones repeated until they fill a patch."""
-    for number, uri in enumerate(audio):
-        samples = decode_audio(uri, sample_rate=sample_rate, max_seconds=max_seconds).samples
-        least = int(MIN_SECONDS * sample_rate)
-        path = folder / f"{number}.wav"
-        filled = np.resize(samples, max(least, len(samples)))
-        scipy.io.wavfile.write(path, sample_rate, np.int16(np.clip(filled, -1, 1) * 32767))
-        yield path
+def _write_wave(path: Path, samples: Float32, sample_rate: int) -> None:
+    """16 bits; a short song is repeated until it fills a patch."""
+    filled = np.resize(samples, max(int(MIN_SECONDS * sample_rate), len(samples)))
+    scipy.io.wavfile.write(path, sample_rate, np.int16(np.clip(filled, -1, 1) * 32767))
 
 
-def _run(python: str, paths: list[Path]) -> None:
-    try:
-        done = subprocess.run(
-            [python, "-c", _PROGRAM], input="\n".join(map(str, paths)), capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise HTCLError(f"report_card.musicnn_python: {python} cannot be started ({error.strerror})") from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise HTCLError(
-            f"report_card.musicnn_python: {python} failed ({last}); make musicnn makes one that does, or leave it empty"
-        )
+@contextmanager
+def _program(python: str, folder: Path) -> Iterator[Callable[[Path], Float32]]:
+    """The program at work: from a WAV file to its vector."""
+    errors = folder / "stderr"
+    with errors.open("w") as stderr:
+        try:
+            process = subprocess.Popen(
+                [python, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
+        except OSError as error:
+            raise HTCLError(f"report_card.musicnn_python: {python} cannot be started ({error.strerror})") from None
+
+    def hear(wave: Path) -> Float32:
+        assert process.stdin and process.stdout
+        with suppress(BrokenPipeError):  # it has ended, and says why in what is read below
+            print(wave, file=process.stdin, flush=True)
+        if not process.stdout.readline():
+            last = (errors.read_text().strip().splitlines() or ["no output"])[-1]
+            raise HTCLError(
+                f"report_card.musicnn_python: {python} failed ({last}); make musicnn makes one that does not, or leave "
+                "it empty"
+            )
+        return np.asarray(np.load(f"{wave}.npy"), np.float32)
+
+    with process:
+        try:
+            yield hear
+        finally:
+            process.kill()

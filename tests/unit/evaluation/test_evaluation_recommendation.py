@@ -14,9 +14,10 @@ def row_sets(sets):
     return RowSets(indptr, np.array([row for s in sets for row in s], np.int64))
 
 
-def queries(n, anchors, relevant, excluded=None):
+def queries(n, anchors, relevant, excluded=None, withheld=()):
     excluded = [[] for _ in anchors] if excluded is None else excluded
-    return Queries(n, np.array(anchors, np.int64), row_sets(relevant), row_sets(excluded))
+    offered = ~np.isin(np.arange(n), withheld)
+    return Queries(offered, np.array(anchors, np.int64), row_sets(relevant), row_sets(excluded))
 
 
 def random_queries(rng, n, count):
@@ -72,6 +73,12 @@ def test_hand_computed():
     np.testing.assert_allclose(found["ndcg_at_10"], (1 + 1 / np.log2(4)) / (1 + 1 / np.log2(3)))
 
 
+def test_songs_that_are_not_on_offer_stand_in_nobodys_way():
+    wanted = queries(5, [4], [[0]], withheld=[2, 3])
+    found = evaluate_song_to_song("popularity", popularity_scorer(np.arange(5)), wanted)
+    assert found["mrr"].tolist() == [1 / 2]
+
+
 @pytest.mark.parametrize("build", [lambda n: random_scorer(n, seed=1), lambda n: popularity_scorer(np.ones(n))])
 def test_the_block_size_changes_nothing(monkeypatch, build):
     wanted = random_queries(np.random.default_rng(0), 40, 20)
@@ -111,6 +118,7 @@ def test_a_scorer_with_nan_or_of_another_catalog_names_the_system():
         ((3, [0], [[1, 1]]), "twice"),
         ((3, [0], [[0]]), "row 0 is relevant for anchor row 0 and not offered"),
         ((3, [0], [[1, 2]], [[2]]), "row 2 is relevant for anchor row 0 and not offered"),
+        ((3, [0], [[1]], None, [1]), "row 1 is relevant for anchor row 0 and not offered"),
         ((3, [0], [[3]]), "from 0 to 3, the catalog has 3"),
         ((3, [0], [[1], [2]]), "2 sets for 1 anchors"),
     ],

@@ -20,10 +20,10 @@ def histories(*rows):
     return Histories(listener, song, ts, int(listener.max()) + 1)
 
 
-def test_sets_hold_each_song_once_in_the_order_it_was_first_liked():
+def test_sets_hold_each_song_once_in_the_order_it_was_last_liked():
     sets = histories((0, 3, 1), (0, 1, 2), (0, 3, 3), (2, 5, 1), (2, 0, 9)).sets()
     assert sets.indptr.tolist() == [0, 2, 2, 4]
-    assert sets.indices.tolist() == [3, 1, 5, 0]
+    assert sets.indices.tolist() == [1, 3, 5, 0]
 
 
 @pytest.mark.parametrize(("count", "indices"), [(1, [1, 0]), (2, [3, 1, 5, 0]), (9, [2, 3, 1, 5, 0])])
@@ -49,6 +49,13 @@ def test_a_history_holds_no_song_that_training_did_not_see():
     log = histories((0, 4, 1), (0, 5, 12), (1, 4, 1), (1, 0, 2), (1, 5, 12))
     cold = listener_queries(log, 10, KNOWN, COLD)
     assert cold.listeners.tolist() == [1] and cold.histories.indices.tolist() == [0]
+
+
+def test_a_new_song_that_a_listener_likes_already_is_not_offered_again():
+    log = histories((0, 0, 1), (0, 4, 2), (0, 5, 12))
+    queries = listener_queries(log, 10, KNOWN, COLD)
+    found = evaluate_listeners("x", popularity_scorer([0, 0, 0, 0, 9, 1]), queries, np.zeros(6, np.int64))
+    assert found.metrics["mrr"].tolist() == [1]
 
 
 def test_nobody_to_ask_is_no_query():

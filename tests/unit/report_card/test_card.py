@@ -41,10 +41,40 @@ def test_the_best_competitor_is_no_part_of_our_own_recipe(card):
 
 def test_the_lines_say_where_it_wins_and_who_beats_it(card):
     lines = verdict_lines(card[0])
-    assert lines[0].startswith("cold songs, song to song: stage2 wins against MFCC, the best competitor (+0.100 [")
+    assert lines[0].startswith("cold songs, song to song: stage2 beats MFCC, the best competitor (+0.100 [")
     assert lines[0].endswith("; beaten by stage2 without text")
-    assert lines[1].startswith("known songs for listeners: stage2 loses against ALS")
+    assert lines[1].startswith("known songs for listeners: stage2 loses to ALS")
     assert lines[1].endswith("; beaten by ALS")
+
+
+def test_what_no_query_tells_apart_is_not_called_level(run):
+    noise = np.random.default_rng(1).normal(0, 0.1, 200)
+    other = {name: value + shift for (name, value), shift in zip(values(0.4).items(), noise, strict=True)}
+    figures = {("stage2", *COLD): values(0.4), ("MFCC", *COLD): other}
+    line = verdict_lines(make_card("world", [run("w", figures)], CONFIG)[0])[0]
+    assert line.startswith("cold songs, song to song: stage2 cannot be told from MFCC, the best competitor (")
+
+
+def test_several_runs_say_in_how_many_of_them_it_is_ahead(run):
+    figures = [
+        {("stage2", *COLD): values(0.4), ("MFCC", *COLD): values(0.3)},
+        {("stage2", *COLD): values(0.2), ("MFCC", *COLD): values(0.25)},
+    ]
+    runs = [run(str(world), each) for world, each in enumerate(figures)]
+    card = make_card("worlds", runs, CONFIG)[0]
+    assert card.verdicts[0].runs == pytest.approx([0.1, -0.05])
+    assert verdict_lines(card)[0].endswith(", n=400, ahead in 1 of 2 runs)")
+
+
+@pytest.mark.parametrize(
+    ("stage2", "word"), [(0.40, "is kept"), (0.3465, "is kept within the interval"), (0.30, "is not kept")]
+)
+def test_what_is_kept_of_the_first_stage_is_said_by_its_interval(run, stage2, word):
+    noise = np.random.default_rng(1).normal(0, 0.05, 200)
+    other = {name: value + shift for (name, value), shift in zip(values(stage2).items(), noise, strict=True)}
+    figures = {("stage1", *TEXT): values(0.35), ("stage2", *TEXT): other}
+    lines = verdict_lines(make_card("world", [run("w", figures)], CONFIG)[0])
+    assert f"recall_at_10 {word}: " in lines[-1]
 
 
 def test_what_is_kept_of_the_first_stage(card):

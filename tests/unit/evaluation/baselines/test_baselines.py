@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.io.wavfile
 from scipy.sparse import csr_matrix
 
 from htcl.card_config import AlsConfig, Bm25Config, Item2VecConfig
@@ -116,6 +117,8 @@ def test_a_package_that_is_not_there_is_named_with_the_way_out():
 
 
 @pytest.mark.parametrize("python", ["/no/such/python", "false"])
-def test_a_python_without_musicnn_is_named(python):
+def test_a_python_without_musicnn_is_named(python, tmp_path):
+    song = tmp_path / "song.wav"
+    scipy.io.wavfile.write(song, 16_000, np.zeros(16_000, np.int16))
     with pytest.raises(HTCLError, match=r"report_card\.musicnn_python"):
-        musicnn._run(python, [])
+        musicnn.musicnn_vectors(python, [str(song)], 16_000, 5)
