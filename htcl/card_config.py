@@ -1,4 +1,4 @@
-"""The section `report_card`: what is asked of the systems, and the values of the competitors, to be tuned on your log."""
+"""The section `report_card`: what is asked of the systems, and the competitors' values: tune them on your log."""
 
 from __future__ import annotations
 

@@ -331,7 +331,7 @@ def list_datasets() -> None:
 def prepare(
     name: Annotated[str, typer.Argument(help="of the data set, see `htcl datasets list`", metavar="NAME")],
     source: Annotated[Path, typer.Option("--from", help="folder that the data set lies in")],
-    target: Annotated[Path, typer.Option("--to", help="folder that is made")],
+    target: Annotated[Path | None, typer.Option("--to", help="folder that is made", show_default="NAME-htcl")] = None,
     subset: Annotated[str | None, typer.Option(help="where the data set has several")] = None,
 ) -> None:
     """Map a data set on disk onto the contracts: catalog, log, configuration; its audio stays where it is."""
@@ -340,7 +340,7 @@ def prepare(
     from htcl.logs import setup_logging
 
     setup_logging()
-    typer.echo(describe(prepare_dataset(name, source, target, subset)))
+    typer.echo(describe(prepare_dataset(name, source, target or Path(f"{name}-htcl"), subset)))
 
 
 def _run(path: Path, overrides: list[str]) -> None:

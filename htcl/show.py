@@ -123,7 +123,9 @@ def show_datasets(found: list[DataSet]) -> None:
     for heading in ("name", "title", "brings", "subsets", "licence"):
         table.add_column(heading, overflow="fold")
     for dataset in found:
-        brings, subsets = ", ".join(dataset.brings), ", ".join(dataset.subsets)
+        tracks = "catalog" if "audio" in dataset.brings else "tracks"  # the name of the file that is written
+        brings = ", ".join(tracks if each == "catalog" else each for each in dataset.brings)
+        subsets = ", ".join(dataset.subsets)
         table.add_row(*map(escape, (dataset.name, dataset.title, brings, subsets, dataset.licence)))
     _console().print(table)
 

@@ -31,18 +31,20 @@ def _read(source: Source) -> Iterator[Found]:
     seen: set[str] = set()
     for path in paths:
         rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-        for number, playlist in enumerate(_playlists(path)):
+        places: list[int] = []  # of the playlist in its slice
+        for number, playlist in enumerate(_playlists(path), start=1):
             if not _whole(playlist):
                 yield Rejected("interactions", f"{path.name}:{number}", "malformed_playlist", "no pid, time or tracks")
                 continue
             for track in playlist["tracks"]:
                 values = _track(track)
                 _add(rows, playlist, values["track_id"])
+                places.append(number)
                 if values["track_id"] and values["track_id"] not in seen:
                     seen.add(values["track_id"])
                     yield Track(values)
         table = pa.table([pa.array(rows[name], kind) for name, kind in _COLUMNS.items()], names=list(_COLUMNS))
-        yield from events(LogBatch(path.name, table, np.arange(1, len(table) + 1)), "playlist")
+        yield from events(LogBatch(path.name, table, np.array(places, np.int64)), "playlist")
 
 
 def _playlists(path: Path) -> list[Any]:

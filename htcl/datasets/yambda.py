@@ -46,7 +46,7 @@ def _events(path: Path, event_type: str, further: tuple[str, ...]) -> Iterator[F
             if further:
                 ratio = pc.divide(batch["played_ratio_pct"].cast(pa.float32()), pa.scalar(100, pa.float32()))
                 rows = rows.append_column("duration_ratio", ratio)
-            yield from events(LogBatch(path.name, rows, np.arange(line, line + len(rows))), event_type)
+            yield from events(LogBatch(path.name, rows, np.arange(line + 1, line + 1 + len(rows))), event_type)
             line += len(rows)
 
 

@@ -13,11 +13,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from htcl.errors import HTCLError
 from htcl.explore.explorer import EMPTY, MOST_HITS, MOST_WORDS, Answer, Explorer, Hit, Question
-from htcl.explore.guard import Guard
+from htcl.explore.guard import UPLOAD, Guard
 from htcl.explore.refusal import Refusal
 from htcl.explore.songs import Song
 from htcl.logs import get_logger, log_error
@@ -50,11 +49,10 @@ def create_app(explorer: Explorer, page: Page, hosts: Sequence[str]) -> FastAPI:
     Args:
         explorer: that answers.
         page: what the page says of the set.
-        hosts: names by which browsers may call this server, `*` for any.
+        hosts: names by which browsers may call this server, from `htcl.explore.guard.allowed_hosts`.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    app.add_middleware(Guard)  # outermost
+    app.add_middleware(Guard, hosts=hosts)
     app.add_exception_handler(HTCLError, _sentence)
     app.add_exception_handler(RequestValidationError, _misunderstood)
     _add_files(app, explorer, page)
@@ -102,14 +100,10 @@ def _add_audio(app: FastAPI, explorer: Explorer) -> None:
 
     @app.api_route("/audio/{track_id:path}", methods=["GET", "HEAD"])
     def audio(track_id: str) -> Response:
-        audio_path = explorer.songs.audio_path(explorer.songs.row(track_id))
-        local = explorer.shelf.local(audio_path)
-        if local is None:
-            return Response(explorer.shelf.preview(audio_path), media_type="audio/mpeg")
-        path, media_type = local
+        path, media_type = explorer.shelf.file(explorer.songs.audio_path(explorer.songs.row(track_id)))
         return FileResponse(path, media_type=media_type)
 
-    @app.post("/api/sound")
+    @app.post(UPLOAD)
     async def sound(request: Request) -> dict[str, Any]:
         """Hear an uploaded file, the body as it is; the answer's `sound` is what searches name it by."""
         if int(request.headers.get("content-length", "0")) > MOST_BYTES:

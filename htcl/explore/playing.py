@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 from functools import lru_cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile, _TemporaryFileWrapper
 
 from htcl.audio.decode import AudioRejected
 from htcl.audio.paths import resolve_audio_path
@@ -27,7 +28,7 @@ class Shelf:
 
     def __init__(self, audio_root: str, decoder: Decoder) -> None:
         self._root, self._decoder = audio_root, decoder
-        self.preview = lru_cache(REMEMBERED_PREVIEWS)(self._preview)
+        self._remembered = lru_cache(REMEMBERED_PREVIEWS)(self._preview)
 
     def place(self, audio_path: str) -> str | None:
         """Where a file lies, a local path or a URI; None where no file of that name can be below the root."""
@@ -41,30 +42,23 @@ class Shelf:
         place = self.place(audio_path)
         return place is not None and ("://" in place or Path(place).is_file())
 
-    def local(self, audio_path: str) -> tuple[str, str] | None:
-        """A file of this machine and its media type; None where it lies on another.
-
-        Raises:
-            Refusal: when it is not there.
-        """
-        place = self.place(audio_path)
-        if place is None or not self.has(audio_path):
-            raise Refusal(GONE, 404)
-        if "://" in place:
-            return None
-        guessed = mimetypes.guess_type(place)[0] or "application/octet-stream"
-        return place, _TYPES.get(Path(place).suffix.lower(), guessed)
-
-    def _preview(self, audio_path: str) -> bytes:
-        """The first minute of a file on another machine, as MP3.
+    def file(self, audio_path: str) -> tuple[str, str]:
+        """A file to play, and its media type: the song's own, or its first minute where that lies on another machine.
 
         Raises:
             Refusal: when it is not there, or is no sound any more.
             HTCLError: when its storage fails.
         """
         place = self.place(audio_path)
-        if place is None:
+        if place is None or not self.has(audio_path):
             raise Refusal(GONE, 404)
+        if "://" in place:
+            return self._remembered(place).name, "audio/mpeg"
+        guessed = mimetypes.guess_type(place)[0] or "application/octet-stream"
+        return place, _TYPES.get(Path(place).suffix.lower(), guessed)
+
+    def _preview(self, place: str) -> _TemporaryFileWrapper[bytes]:
+        """The beginning of a file, as an MP3 that is gone when it is forgotten."""
         try:
             copy = fetch_audio(place)
             try:
@@ -73,4 +67,7 @@ class Shelf:
                 copy.close()
         except AudioRejected:
             raise Refusal(GONE, 404) from None
-        return encode_preview(audio.samples, audio.sample_rate, PREVIEW_SECONDS)
+        file = NamedTemporaryFile(prefix="htcl-", suffix=".mp3")  # noqa: SIM115 - stays open while it is remembered
+        file.write(encode_preview(audio.samples, audio.sample_rate, PREVIEW_SECONDS))
+        file.flush()
+        return file

@@ -147,9 +147,16 @@ class Songs:
         for word in words:
             fits &= _contains(self._names, word)
         start = " ".join(words)
-        found = [(self._titles[row].as_py(), self._artists[row].as_py(), row) for row in _first(fits, _MATCHES_SORTED)]
-        found.sort(key=lambda name: (not name[0].startswith(start), not name[1].startswith(start), *name))
-        return [self.song(row) for _, _, row in found[:k]]
+        titles, artists = (_begins(column, start) for column in (self._titles, self._artists))
+        found: list[int] = []
+        for group in (fits & titles & artists, fits & titles & ~artists, fits & artists & ~titles, fits):
+            rows = _first(group, _MATCHES_SORTED)
+            rows.sort(key=lambda row: (self._titles[row].as_py(), self._artists[row].as_py(), row))
+            found += rows
+            fits &= ~group
+            if len(found) >= k:
+                break
+        return [self.song(row) for row in found[:k]]
 
     def top_tags(self, k: int) -> list[str]:
         """The most frequent tags."""
@@ -184,6 +191,10 @@ def _folded(column: pa.Array) -> pa.Array:
 
 def _contains(folded: pa.Array, text: str) -> Mask:
     return np.asarray(pc.match_substring(folded, fold(text.strip())).to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _begins(folded: pa.Array, text: str) -> Mask:
+    return np.asarray(pc.starts_with(folded, text).to_numpy(zero_copy_only=False), np.bool_)
 
 
 def _first(fits: Mask, k: int) -> list[int]:

@@ -68,7 +68,7 @@ class PublishedSongs:
         return self._found([hit for hit in hits if hit[0] != track_id][:k])
 
     def embed(self, paths: Sequence[str | Path]) -> Float32:
-        """Unit embeddings [n, d] of sound files, by the model of the published set.
+        """Unit embeddings [n, d] of sound files, by the model of the published set, a few at a time.
 
         Raises:
             AudioRejected: when a file is no readable music.
@@ -76,9 +76,12 @@ class PublishedSongs:
         embedder = SongEmbedder.load(*self._model)
         audio = embedder.processor.audio_config
         rate, most = audio.sample_rate, audio.max_seconds
-        decoded = (decode_audio(path, sample_rate=rate, max_seconds=most).samples for path in paths)
-        mels = [embedder.processor.log_mel(samples) for samples in decoded]
-        parts = [embedder.embed_songs(mels[start : start + _BATCH])[0] for start in range(0, len(mels), _BATCH)]
+        parts = [np.empty((0, list(embedder.model.config.projection_sizes)[-1]), np.float32)]
+        for start in range(0, len(paths), _BATCH):
+            decoded = (
+                decode_audio(path, sample_rate=rate, max_seconds=most).samples for path in paths[start : start + _BATCH]
+            )
+            parts.append(embedder.embed_songs([embedder.processor.log_mel(samples) for samples in decoded])[0])
         return np.concatenate(parts)
 
     def nearest(self, vectors: Float32, k: int = 10) -> list[list[Found]]:

@@ -21,7 +21,7 @@
  *   map.reset()                       shows all points
  *   map.at(index)                     {x, y} of a point in CSS pixels of the canvas
  *
- * Keys on the canvas: arrows move, + and - zoom, 0 shows all. Whoever uses no pointer needs a list beside the map.
+ * Keys on the canvas: arrows move, + and - zoom, 0 shows all, Enter chooses the point nearest the middle.
  */
 function createCatalogMap(canvas, options) {
   "use strict";
@@ -309,6 +309,13 @@ function createCatalogMap(canvas, options) {
     zoomAt((now.x + other.x) / 2, (now.y + other.y) / 2, spread);
   });
 
+  function choose(index) {
+    chosen = index;
+    point(index);
+    redraw();
+    onChoose(index);
+  }
+
   const lift = (event) => {
     if (!fingers.delete(event.pointerId)) return;
     canvas.style.cursor = "";
@@ -316,10 +323,7 @@ function createCatalogMap(canvas, options) {
     if (!clicked) return;
     const place = inside(event), index = nearest(place.x, place.y, reachOf(event));
     if (index === null) return;
-    chosen = index;
-    point(index);
-    redraw();
-    onChoose(index);
+    choose(index);
   };
   canvas.addEventListener("pointerup", lift);
   canvas.addEventListener("pointercancel", lift);
@@ -336,6 +340,10 @@ function createCatalogMap(canvas, options) {
   const KEYS = {
     ArrowLeft: () => panBy(width / 8, 0), ArrowRight: () => panBy(-width / 8, 0),
     ArrowUp: () => panBy(0, height / 8), ArrowDown: () => panBy(0, -height / 8),
+    Enter: () => {
+      const index = nearest(centre(), height / 2, Math.max(width, height));
+      if (index !== null) choose(index);
+    },
     "+": () => zoomBy(1.4), "=": () => zoomBy(1.4), "-": () => zoomBy(1 / 1.4), 0: reset,
   };
   canvas.addEventListener("keydown", (event) => {

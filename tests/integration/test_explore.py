@@ -331,6 +331,10 @@ def test_the_map_moves_by_wheel_drag_keys_and_buttons_and_hides_groups(seen: See
     assert not page.locator("#player").is_visible(), "a drag is no choice"
     page.keyboard.press("0")
     assert picture(page) == whole
+    page.keyboard.press("Enter")
+    sounds(page)
+    page.click("#now-close")
+    page.mouse.move(5, 5)
     page.click(".catalog-map-buttons button[aria-label='Zoom in']")
     assert picture(page) != whole
     page.click(".catalog-map-buttons button[aria-label='Show all']")

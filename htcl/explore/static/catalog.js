@@ -24,7 +24,7 @@ export async function draw({ choose, hover }) {
     x: numbers(told.x),
     y: numbers(told.y),
     colours: told.colours,
-    name: `Map of ${told.songs.length} songs; arrows move, plus and minus zoom, 0 shows all. The list has the same songs.`,
+    name: `Map of ${told.songs.length} songs; arrows move, plus and minus zoom, 0 shows all, Enter plays the song nearest the middle.`,
     label(index) {
       const [, title, artist, genre] = told.songs[index];
       return { title, detail: [artist, genre].filter(Boolean).join(" · ") };
@@ -68,6 +68,13 @@ export function showAnswer(newest) {
   // Songs that no question has found stand out by not being grey.
   const found = answer.hits.filter((hit) => hit.score !== null), shown = answer.about ? [answer.about, ...found] : found;
   map.setHighlighted(shown.map((hit) => hit.place).filter((place) => place !== null));
+}
+
+/** Neither highlights nor grey points. */
+export function clear() {
+  answer = null;
+  map?.setDimmed(null);
+  map?.setHighlighted([]);
 }
 
 /** Ring a song's point: {place}, or null for none. */

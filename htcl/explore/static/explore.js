@@ -16,6 +16,8 @@ const sounds = new Map(); // key of an uploaded file -> {name, url, note}
 const wide = matchMedia("(min-width: 64rem)"); // as in explore.css
 let view = readView(location.search), wanted = STEP, request = null, timer = 0, about = null;
 const known = new Map(); // every song that was shown, as a hit
+const upload = document.querySelector("label[for=file]"), uploadText = upload.textContent;
+let listening = 0; // files that are being heard
 
 // ---- from view to page
 
@@ -101,8 +103,10 @@ function showAbout({ about }) {
 function showFailure(error) {
   find("heading").textContent = "No answer";
   about = null;
+  document.title = "No answer · HTCL explore";
   for (const id of ["welcome", "about", "more"]) find(id).hidden = true;
   hits.showHits([], facts.colours);
+  catalog.clear();
   showTrouble(error);
 }
 
@@ -127,8 +131,8 @@ function go(changes, options) {
 
 async function hear(file) {
   if (file.size > facts.mostBytes) return showTrouble(new server.Refused(facts.tooLarge));
-  const button = document.querySelector("label[for=file]"), usual = button.textContent;
-  button.textContent = "Listening…";
+  listening += 1;
+  upload.textContent = "Listening…";
   said.textContent = `Listening to ${file.name}…`;
   trouble.hidden = true;
   try {
@@ -139,7 +143,8 @@ async function hear(file) {
   } catch (error) {
     showTrouble(error);
   } finally {
-    button.textContent = usual;
+    listening -= 1;
+    if (!listening) upload.textContent = uploadText;
   }
 }
 

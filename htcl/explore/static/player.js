@@ -18,9 +18,9 @@ export function onChange(callback) {
   changed = callback;
 }
 
-/** Play something, from its start unless it is in the player already: {key, title, by, url?, track?}. */
+/** Play something, from its start unless it is in the player already and well: {key, title, by, url?, track?}. */
 export function play(thing) {
-  if (playing?.key !== thing.key) {
+  if (playing?.key !== thing.key || audio.error) {
     playing = thing;
     find("player").hidden = false;
     find("now-title").textContent = thing.title;
@@ -62,8 +62,8 @@ function showTime() {
   find("now-at").textContent = clock(audio.currentTime);
   find("now-of").textContent = clock(audio.duration);
   seek.disabled = !known;
-  if (!held) seek.value = known ? audio.currentTime / audio.duration : 0;
-  seek.style.setProperty("--share", `${100 * seek.value}%`);
+  if (!held) seek.value = known ? (seek.max * audio.currentTime) / audio.duration : 0;
+  seek.style.setProperty("--share", `${(100 * seek.value) / seek.max}%`);
   seek.setAttribute("aria-valuetext", `${clock(audio.currentTime)} of ${clock(audio.duration)}`);
 }
 
@@ -78,7 +78,7 @@ audio.addEventListener("error", async () => {
 });
 seek.addEventListener("input", () => {
   held = true;
-  if (Number.isFinite(audio.duration)) audio.currentTime = seek.value * audio.duration;
+  if (Number.isFinite(audio.duration)) audio.currentTime = (seek.value / seek.max) * audio.duration;
 });
 seek.addEventListener("change", () => { held = false; });
 toggle.addEventListener("click", () => playing && flip(playing));

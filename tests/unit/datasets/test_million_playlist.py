@@ -46,10 +46,10 @@ def test_playlists(source, prepared):
         ("1000", "spotify:track:a", "2017-04-29 00:00:00", "playlist", "1000"),
     ]
     assert sorted(row[1:3] for row in out.rejects) == [
-        ("mpd.slice.0-999.json:2", "malformed_playlist"),
+        ("mpd.slice.0-999.json:2", "missing_track_id"),
+        ("mpd.slice.0-999.json:2", "missing_track_id"),
         ("mpd.slice.0-999.json:3", "malformed_playlist"),
-        ("mpd.slice.0-999.json:4", "missing_track_id"),
-        ("mpd.slice.0-999.json:5", "missing_track_id"),
+        ("mpd.slice.0-999.json:4", "malformed_playlist"),
     ]
 
 

@@ -30,8 +30,8 @@ def test_listens_and_likes(source, prepared, monkeypatch, where, subset):
         ("100", "8326270", "1970-01-01 10:57:00", "listen", pytest.approx(0.95)),
     ]
     assert [row[1:3] for row in out.rejects] == [
-        ("listens.parquet:2", "missing_user_id"),
-        ("listens.parquet:3", "bad_ts"),
+        ("listens.parquet:3", "missing_user_id"),
+        ("listens.parquet:4", "bad_ts"),
     ]
     assert not (out.folder / "tracks.parquet").exists() and out.summary.tracks == 0
     assert "min_duration_ratio: 0.5" in (out.folder / "SOURCE.md").read_text()

@@ -1,12 +1,13 @@
 """The web side: what the routes answer, whom they answer, and what is written down of it."""
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
 
 import htcl.explore.app as app_module
-from htcl.explore.guard import HEADERS, allowed_hosts, is_loopback
+from htcl.explore.guard import HEADERS, MOST_BODY, allowed_hosts, is_loopback, may_be_called
 from htcl.explore.refusal import Refusal
 
 from .conftest import NASTY
@@ -80,6 +81,13 @@ def test_an_upload_is_not_read_beyond_the_limit(client, monkeypatch):
     assert client.post("/api/sound", content=bytes(1000)).status_code == 200
 
 
+def test_a_question_is_not_read_beyond_the_limit(client):
+    told = client.post("/api/search", content=bytes(MOST_BODY + 1))
+    untold = client.post("/api/search", content=(bytes(500) for _ in range(3)))
+    for answer in (told, untold):
+        assert answer.status_code == 413 and "at most" in answer.json()["error"]
+
+
 def test_every_answer_has_the_headers(client):
     for answer in (client.get("/"), client.get("/audio/s0"), client.get("/nothing"), ask(client, value="")):
         for name, value in HEADERS.items():
@@ -129,7 +137,12 @@ def test_other_sites_may_link_to_the_page_but_not_take_its_songs(client):
 def test_hosts_by_which_a_server_may_be_called():
     assert {"127.0.0.1", "localhost", "music.lan"} <= set(allowed_hosts("music.lan"))
     assert "[fe80::1]" in allowed_hosts("fe80::1") and "10.0.0.7" in allowed_hosts("10.0.0.7")
-    assert list(allowed_hosts("0.0.0.0")) == ["*"] and list(allowed_hosts("::")) == ["*"]
+    for unspecified in ("0.0.0.0", "::"):
+        hosts = allowed_hosts(unspecified)
+        for name in ("10.0.0.7:8321", "[fe80::1]:8321", "localhost", f"{socket.gethostname()}:8321"):
+            assert may_be_called(name, hosts)
+        for name in ("evil.example:8321", "10.0.0.7.evil.example", "", "[::1"):
+            assert not may_be_called(name, hosts)
     assert [is_loopback(host) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost")] == [True] * 4
     assert [is_loopback(host) for host in ("0.0.0.0", "10.0.0.7", "music.lan")] == [False] * 3
 
@@ -153,7 +166,7 @@ def test_a_storage_that_fails_is_said_and_logged(client, explorer, monkeypatch, 
     def fail(_):
         raise PassingError("s3://songs/a.wav cannot be read: no answer")
 
-    monkeypatch.setattr(explorer.shelf, "local", fail)
+    monkeypatch.setattr(explorer.shelf, "file", fail)
     with caplog.at_level("INFO", logger="htcl.explore"):
         answer = client.get("/audio/s0")
     assert answer.status_code == 503 and "no answer" in answer.json()["error"]

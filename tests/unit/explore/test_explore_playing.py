@@ -1,7 +1,5 @@
 """Where the songs of a catalog are found to be played."""
 
-import io
-
 import av
 import fsspec
 import pytest
@@ -26,8 +24,8 @@ def test_files_of_this_machine_are_handed_over_as_they_are(tmp_path, decoder):
     for name in ("a.wav", "b.FLAC", "c.opus", "d.m4a"):
         (tmp_path / name).write_bytes(b"x")
     shelf = Shelf(str(tmp_path), decoder)
-    assert shelf.local("b.FLAC") == (str(tmp_path / "b.FLAC"), "audio/flac")
-    assert shelf.local("c.opus")[1] == "audio/ogg" and shelf.local("d.m4a")[1] == "audio/mp4"
+    assert shelf.file("b.FLAC") == (str(tmp_path / "b.FLAC"), "audio/flac")
+    assert shelf.file("c.opus")[1] == "audio/ogg" and shelf.file("d.m4a")[1] == "audio/mp4"
     assert shelf.has("a.wav")
 
 
@@ -41,7 +39,7 @@ def test_nothing_outside_the_root_is_played(tmp_path, decoder):
     for path in ("../secret.wav", str(tmp_path / "secret.wav"), "link.wav", "folder.wav", "gone.wav", ""):
         assert not shelf.has(path)
         with pytest.raises(Refusal, match="not there") as refused:
-            shelf.local(path)
+            shelf.file(path)
         assert refused.value.status == 404
 
 
@@ -50,11 +48,12 @@ def test_files_of_another_machine_are_played_as_an_excerpt(decoder, write_audio)
     memory.pipe_file("/songs/a.wav", write_audio("wav", chirp(3, 44_100)).read_bytes())
     memory.pipe_file("/songs/text.wav", b"no sound")
     shelf = Shelf("memory://songs", decoder)
-    assert shelf.has("a.wav") and shelf.local("a.wav") is None
-    data = shelf.preview("a.wav")
-    with av.open(io.BytesIO(data)) as opened:
+    assert shelf.has("a.wav")
+    path, media_type = shelf.file("a.wav")
+    assert media_type == "audio/mpeg"
+    with av.open(path) as opened:
         assert opened.format.name == "mp3" and opened.duration / av.time_base == pytest.approx(3, abs=0.2)
-    assert shelf.preview("a.wav") is data
+    assert shelf.file("a.wav")[0] == path
     for path in ("gone.wav", "text.wav", "../a.wav"):
         with pytest.raises(Refusal, match="not there"):
-            shelf.preview(path)
+            shelf.file(path)

@@ -1,10 +1,12 @@
 """Filters, counts and names of the catalog."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from htcl.explore.refusal import Refusal
-from htcl.explore.songs import Filters, fold, year_of
+from htcl.explore.songs import Filters, Songs, fold, year_of
+from htcl.schemas import CATALOG
 
 
 def passing(songs, **filters):
@@ -48,6 +50,13 @@ def test_suggestions_begin_with_the_words_first(songs):
     assert [song.track_id for song in songs.suggest("etude ana", 8)] == ["s3"]
     assert [song.track_id for song in songs.suggest("bo", 3)] == ["s5", "s1", "s2"]
     assert songs.suggest("  ", 8) == [] and songs.suggest("xyz", 8) == []
+
+
+def test_a_title_that_begins_so_is_suggested_before_a_thousand_that_only_hold_it():
+    rows = [{"track_id": f"s{number:04}", "title": f"My love {number}"} for number in range(1_200)]
+    rows.append({"track_id": "t", "title": "Love"})
+    many = Songs(pa.Table.from_pylist([{"audio_path": "x.wav"} | row for row in rows], CATALOG))
+    assert [song.title for song in many.suggest("love", 2)] == ["Love", "My love 0"]
 
 
 def test_what_the_catalog_does_not_know_is_empty(songs):
