@@ -107,6 +107,8 @@ def _report_data(
             "python": platform.python_version(),
             **{name: version(name) for name in PACKAGES},
         },
+        searched=len(songs.tracks),
+        songs=manifests["shards"]["figures"]["tracks"],
         summary="From logs, catalog and audio to searchable song embeddings, evaluated on songs and pairs held out.",
     )
 

@@ -14,7 +14,11 @@ from htcl.report.quality import QualityRow
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything on the page. `previews` maps a track_id to a data:audio/... URI."""
+    """Everything on the page.
+
+    `previews` maps a track_id to a data:audio/... URI. Queries and neighbours are sought among `searched` of `songs`
+    songs: a large catalog's report stands on its gate set.
+    """
 
     name: str
     created: datetime
@@ -29,6 +33,8 @@ class ReportData:
     lineage: list[LineageRow]
     environment: dict[str, str]
     summary: str = ""
+    searched: int = 0
+    songs: int = 0
     quality: list[QualityRow] = field(default_factory=list)
     unusual: list[str] = field(default_factory=list)
     bridge: Bridge | None = None

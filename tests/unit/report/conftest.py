@@ -111,6 +111,8 @@ def full() -> ReportData:
         ],
         environment={"config": "c0ffee", "torch": "2.13.0"},
         summary="Fine-tuning on 30 days of log",
+        searched=20_000,
+        songs=1_234_567,
         quality=[QualityRow("events", "play", 4000, 100.0, 90, 110, "M0 50h0L100 20")],
         unusual=["2025-03-08 has 3.1 times the skips of the week before"],
         bridge=_bridge(),

@@ -58,6 +58,7 @@ def test_everything_is_on_the_page(full: ReportData) -> None:
         "moov atom not found",
         "c0ffee",
         "1\u202fh 02\u202fmin",
+        "Sought among 20\u202f000 of 1\u202f234\u202f567 songs",
     ):
         assert text in page
     assert page.index("decode error") < page.index("no title")  # the largest first
