@@ -6,7 +6,7 @@
 # %% [markdown]
 # # Songs in a notebook
 #
-# After `make demo`, from the root of the checkout: embed, search and plot in ten lines. `pip install 'htcl[notebook]'`
+# After `make demo`, from the root of the checkout: embed, search and plot in ten lines. `pip install -e '.[notebook]'`
 # brings matplotlib and Jupyter. This notebook was made by `make notebook`.
 
 # %%

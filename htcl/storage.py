@@ -51,7 +51,7 @@ def filesystem(uri: str) -> tuple[Any, str]:
         # Other processes write what this one looks for: a remembered listing would hide it.
         return fsspec.core.url_to_fs(uri, use_listings_cache=False)  # type: ignore[no-any-return]
     except (ImportError, ValueError) as error:
-        extra = "; pip install 'htcl[s3]'" if uri.startswith("s3://") else ""
+        extra = "; `pip install -e '.[s3]'` in the checkout" if uri.startswith("s3://") else ""
         raise HTCLError(f"{uri} cannot be opened here: {error}{extra}") from None
 
 

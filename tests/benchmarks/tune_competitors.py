@@ -42,7 +42,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "item2vec": {
         "size": [16, 32],
         "window": [10, 20],
-        "epochs": [20, 60],
+        "epochs": [60],
         "sample": [0.0, 1e-4, 1e-5],
         "ns_exponent": [-0.5, 0.75],
     },

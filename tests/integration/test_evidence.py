@@ -23,6 +23,7 @@ from htcl.demo.factors import GENRES, HEARD, INSTRUMENTS, MOODS
 from htcl.demo.project import prepare_demo
 from htcl.evaluation.bootstrap import paired_difference
 from htcl.evaluation.results import PER_QUERY_FILE, Split, Task
+from htcl.report_card.card import KEPT_SHARE
 from htcl.search.index import read_embeddings
 from htcl.search.query import PublishedSongs
 from htcl.shards.index import read_index
@@ -67,11 +68,15 @@ def test_stage2_beats_stage1_on_cold_songs_and_keeps_its_retrieval(worlds: list[
         f"cold song-to-song ndcg_at_10: stage 1 {before.mean():.3f}, stage 2 {after.mean():.3f}, "
         f"paired difference {gain.value:.3f} [{gain.low:.3f}, {gain.high:.3f}] over {gain.n} songs"
     )
-    kept, at_first = (values.mean() for values in _pooled(worlds, "text_to_audio", "test", "recall_at_10"))
-    print(f"text-to-audio recall_at_10: stage 1 {at_first:.3f}, stage 2 {kept:.3f}, kept {kept / at_first:.1%}")
+    found, at_first = _pooled(worlds, "text_to_audio", "test", "recall_at_10")
+    kept = paired_difference(found, KEPT_SHARE * at_first)
+    print(
+        f"text-to-audio recall_at_10: stage 1 {at_first.mean():.3f}, stage 2 {found.mean():.3f}, "
+        f"stage 2 - {KEPT_SHARE} x stage 1 {kept.value:.3f} [{kept.low:.3f}, {kept.high:.3f}]"
+    )
     assert gain.n >= 200
     assert gain.low > 0
-    assert kept >= 0.97 * at_first
+    assert kept.high >= 0
 
 
 def test_stage2_recovers_taste_that_is_heard_and_not_told(worlds: list[World]) -> None:

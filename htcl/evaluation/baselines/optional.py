@@ -17,4 +17,5 @@ def needed(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise HTCLError(f"the report card needs the package {error.name}: pip install 'htcl[report-card]'") from None
+        way_out = "`pip install -e '.[report-card]'` in the checkout"
+        raise HTCLError(f"the report card needs the package {error.name}: {way_out}") from None
