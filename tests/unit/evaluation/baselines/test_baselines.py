@@ -119,6 +119,6 @@ def test_a_package_that_is_not_there_is_named_with_the_way_out():
 @pytest.mark.parametrize("python", ["/no/such/python", "false"])
 def test_a_python_without_musicnn_is_named(python, tmp_path):
     song = tmp_path / "song.wav"
-    scipy.io.wavfile.write(song, 16_000, np.ones(48_000, np.int16))
+    scipy.io.wavfile.write(song, 16_000, np.arange(48_000).astype(np.int16))
     with pytest.raises(HTCLError, match=r"report_card\.musicnn_python"):
         musicnn.musicnn_vectors(python, [str(song)], 16_000, 5)
