@@ -103,8 +103,8 @@ def _program(python: str, folder: Path) -> Iterator[Callable[[Path], Float32]]:
             )
         return np.asarray(np.load(f"{wave}.npy"), np.float32)
 
-    with process:
-        try:
-            yield hear
-        finally:
-            process.kill()
+    try:
+        yield hear
+    finally:
+        process.kill()
+        process.communicate()  # closes the pipes, whatever is left in them
