@@ -13,7 +13,7 @@ from htcl.evaluation.results import Result
 from htcl.report.bridge import Bridge, Kind, bridge
 from htcl.report.data import Curve, ResultRow
 from htcl.report_card.answers import DECILES_FILE
-from htcl.report_card.card import ABLATIONS, HEADLINES, OURS, PREFERENCE, SEMANTIC, Card, read_card
+from htcl.report_card.card import HEADLINES, OF_STAGE2, OURS, PREFERENCE, SEMANTIC, Card, read_card
 from htcl.report_card.show import verdict_lines
 from htcl.report_card.variants import STAGE1, STAGE2, VARIANTS
 
@@ -67,8 +67,8 @@ def card_section(folder: Path) -> CardSection:
 
 
 def kind_of(system: str) -> Kind:
-    """How a system is drawn: a model of ours, one with a part left out, or a competitor."""
-    return "part" if system in ABLATIONS else "ours" if system in OURS else "competitor"
+    """How a system is drawn: a model of ours, one made from stage 2, or a competitor."""
+    return "part" if system in OF_STAGE2 else "ours" if system in OURS else "competitor"
 
 
 def card_bridge(results: Sequence[Result], systems: Sequence[str]) -> Bridge | None:

@@ -89,7 +89,10 @@ def make_answers(
         assert system.vectors is not None
         vectors[name] = system.vectors
         found.append(_timed(config, world, system, seconds))
-    found += [_timed(config, world, system, seconds) for system in competitors(config, world, vectors[STAGE1])]
+    found += [
+        _timed(config, world, system, seconds)
+        for system in competitors(config, world, {each: vectors[each] for each in (STAGE1, STAGE2)})
+    ]
     about = {**_about(world, vectors), "seconds": seconds}
     with store.create(recipe) as draft:
         _write(draft.path, RunAnswers(world.data, joined(found), about))

@@ -16,6 +16,7 @@ from htcl.evaluation.results import RESULTS_FILE, Result, from_table, to_table
 from htcl.report_card.answers import DECILES_FILE, RunAnswers
 from htcl.report_card.pooling import Figure, Pooled, compared, differences, pool
 from htcl.report_card.records import write_records
+from htcl.report_card.systems import mapped_name
 from htcl.report_card.tasks import MEAN
 from htcl.report_card.variants import STAGE1, STAGE2, VARIANTS
 
@@ -43,9 +44,9 @@ HEADLINES: tuple[tuple[str, Figure], ...] = (
     ("zero-shot tagging", (f"zero_shot_{MEAN}", "test", MEAN)),
 )
 """What the card is read for: a name and a (task, split, metric) that is better the higher it is."""
-OURS = tuple(variant.name for variant in VARIANTS)
-ABLATIONS = tuple(name for name in OURS if name.startswith(f"{STAGE2} "))
-"""Stage 2 with a part left out: no competitors, but what shows which part does what."""
+OURS = (*(variant.name for variant in VARIANTS), mapped_name(STAGE2))
+OF_STAGE2 = tuple(name for name in OURS if name.startswith(f"{STAGE2} "))
+"""Stage 2 with a part left out, or with listeners by ALS: no competitors, but what shows which part does what."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _verdicts(pooled: Pooled, systems: Sequence[str], config: EvaluationConfig) 
     found = []
     for headline, figure in HEADLINES:
         others = [each for each in systems if each != STAGE2 and (each, *figure) in values]
-        rivals = [each for each in others if each not in ABLATIONS]
+        rivals = [each for each in others if each not in OF_STAGE2]
         best = max(rivals, key=lambda each: values[each, *figure], default=None)
         for other in others if (STAGE2, *figure) in values else ():
             difference = compared(pooled, STAGE2, other, figure, config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,7 +21,6 @@ from htcl.evaluation.collapse import directed
 from htcl.evaluation.metrics import RowSets
 from htcl.evaluation.scorers import Scorer, embedding_scorer, popularity_scorer, unit_rows
 from htcl.plan import audio_root
-from htcl.report_card.variants import STAGE1
 from htcl.report_card.world import World
 from htcl.text import metadata_text
 
@@ -69,13 +68,13 @@ def embedding_system(
     return System(name, knows, embedding_scorer(vectors), listeners, vectors, texts)
 
 
-def competitors(config: PipelineConfig, world: World, stage1: Float32) -> Iterator[System]:
-    """All systems that are no model of ours.
+def competitors(config: PipelineConfig, world: World, ours: Mapping[str, Float32]) -> Iterator[System]:
+    """All systems that are no model of ours, and what the map to the factors of ALS makes of ours.
 
     Args:
-        config: reads `report_card`, `model` and `evaluation`.
+        config: reads `report_card`, `model`, `evaluation` and `training.seed`.
         world: what they learn from; of the log they see what training saw, by the listeners that were read.
-        stage1: embeddings of stage 1 [n, d], which the map to the factors of ALS starts from.
+        ours: embeddings of our models that the map starts from, by name [n, d].
 
     Yields:
         Systems, the cheap ones first.
@@ -100,7 +99,7 @@ def competitors(config: PipelineConfig, world: World, stage1: Float32) -> Iterat
     yield System("BM25", "log", bm25.songs(), bm25.listeners)
     together = item2vec(world.past, len(world.tracks), section.item2vec, seed)
     yield of_the_log("item2vec", together)
-    for name, content in {STAGE1: stage1, **heard}.items():
+    for name, content in {**ours, **heard}.items():
         yield mapped_system(name, content, als, world.train, section.als.ridge)
 
 
@@ -114,10 +113,15 @@ def _chance(songs: int, seed: int) -> System:
     return embedding_system("random", "nothing", drawn(songs), lambda texts: drawn(len(texts)))
 
 
+def mapped_name(name: str) -> str:
+    """What a system is called whose vectors go through the map to the factors of ALS."""
+    return f"{name} mapped to ALS"
+
+
 def mapped_system(name: str, content: Float32, als: Als, train: Bools, ridge: float) -> System:
     """All songs where a map from their content puts them among the factors, and listeners as ALS knows them."""
     mapped = mapped_to_factors(content, als, train, ridge)
-    near = embedding_system(f"{name} mapped to ALS", "content and log", mapped)
+    near = embedding_system(mapped_name(name), "content and log", mapped)
     return replace(near, listeners=lambda histories: als.listeners_of(mapped, histories))
 
 

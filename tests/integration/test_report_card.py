@@ -41,6 +41,7 @@ COMPETITORS = (
     "BM25",
     "item2vec",
     "stage1 mapped to ALS",
+    "stage2 mapped to ALS",
     "MFCC mapped to ALS",
 )
 
