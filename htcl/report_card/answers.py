@@ -89,10 +89,8 @@ def make_answers(
         assert system.vectors is not None
         vectors[name] = system.vectors
         found.append(_timed(config, world, system, seconds))
-    found += [
-        _timed(config, world, system, seconds)
-        for system in competitors(config, world, {each: vectors[each] for each in (STAGE1, STAGE2)})
-    ]
+    mapped = {name: vectors[name] for name in (STAGE1, STAGE2)}
+    found += [_timed(config, world, system, seconds) for system in competitors(config, world, mapped)]
     about = {**_about(world, vectors), "seconds": seconds}
     with store.create(recipe) as draft:
         _write(draft.path, RunAnswers(world.data, joined(found), about))
