@@ -127,7 +127,7 @@ def mapped_system(name: str, content: Float32, als: Als, train: Bools, ridge: fl
 
 def _musicnn(config: PipelineConfig, world: World) -> Float32:
     root, audio = audio_root(config), config.audio
-    files = [resolve_audio_path(root, song["audio_path"]) for song in world.catalog]
+    files = tuple(resolve_audio_path(root, song["audio_path"]) for song in world.catalog)
     return musicnn_vectors(config.report_card.musicnn_python, files, audio.sample_rate, audio.max_seconds)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,11 @@ for line in sys.stdin:
 anew for each file."""
 
 
-def musicnn_vectors(python: str, audio: list[str], sample_rate: int, max_seconds: float) -> Float32:
+@lru_cache(1)
+def musicnn_vectors(python: str, audio: tuple[str, ...], sample_rate: int, max_seconds: float) -> Float32:
     """Mean over time of the penultimate layer of the model that was trained on MagnaTagATune.
+
+    The last answer is kept: further trainings are asked about the same songs, and this takes minutes.
 
     Args:
         python: interpreter of an environment with musicnn (`make musicnn`).

@@ -121,4 +121,4 @@ def test_a_python_without_musicnn_is_named(python, tmp_path):
     song = tmp_path / "song.wav"
     scipy.io.wavfile.write(song, 16_000, np.arange(48_000).astype(np.int16))
     with pytest.raises(HTCLError, match=r"report_card\.musicnn_python"):
-        musicnn.musicnn_vectors(python, [str(song)], 16_000, 5)
+        musicnn.musicnn_vectors(python, (str(song),), 16_000, 5)
