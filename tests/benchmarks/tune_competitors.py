@@ -40,10 +40,10 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "ridge": {"ridge": [1.0, 10.0, 100.0, 1000.0]},
     "bm25": {"neighbours": [50, 100, 400], "k1": [1.2, 5.0, 20.0, 100.0], "b": [0.0, 0.1, 0.5]},
     "item2vec": {
-        "size": [16, 32],
+        "size": [32, 64],
         "window": [10, 20],
         "epochs": [60],
-        "sample": [0.0, 1e-4, 1e-5],
+        "sample": [1e-4, 1e-5],
         "ns_exponent": [-0.5, 0.75],
     },
 }
