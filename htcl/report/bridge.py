@@ -15,6 +15,8 @@ Box = tuple[float, float, float, float]
 LETTER, LINE, GAP = 1.15, 4.6, 1.4
 """Width of a letter, height of a line and distance of a label from its point, in percent of the picture: what keeps
 labels apart on a picture of usual size."""
+NARROW = 1.8
+"""How much wider a label is in percent of the picture on a phone, where it must not leave the page."""
 GUTTER = 7.0
 """Room on the left for systems that have no value on the x axis, in percent."""
 
@@ -100,15 +102,17 @@ def _place(
 
 
 def _label(text: str, x: float, y: float, taken: list[Box]) -> tuple[float, float, Literal["start", "end", "middle"]]:
-    """The first place around a point where a label covers nothing; else to its right."""
+    """The first place around a point where a label covers nothing; else beside it, where there is more room."""
     width = LETTER * len(text)
+    sides = [side for side, room in (("start", 100 - x), ("end", x)) if GAP + NARROW * width <= room]
     places: list[tuple[float, float, Literal["start", "end", "middle"], Box]] = []
-    for rise in (-0.6 * LINE, 0.6 * LINE, -1.6 * LINE, 1.6 * LINE, -2.6 * LINE, 2.6 * LINE):  # beside the whisker
+    for rise in (sign * lines * LINE for lines in (0.6, 1.6, 2.6, 3.6) for sign in (-1, 1)):  # beside the whisker
         middle = y + rise
         right, left = x + GAP, x - GAP
         span = (middle - LINE / 2, middle + LINE / 2)
         places.append((right, middle, "start", (right, span[0], right + width, span[1])))
         places.append((left, middle, "end", (left - width, span[0], left, span[1])))
+    places = [place for place in places if place[2] in sides] or places[x > 50 :: 2]
     free = [place for place in places if _inside(place[3]) and not any(_meet(place[3], box) for box in taken)]
     chosen = free[0] if free else places[0]
     taken.append(chosen[3])
