@@ -77,6 +77,7 @@ def test_stage2_beats_stage1_on_cold_songs_and_keeps_its_retrieval(worlds: list[
     assert gain.n >= 200
     assert gain.low > 0
     assert kept.high >= 0
+    assert found.mean() >= 0.97 * at_first.mean()
 
 
 def test_stage2_recovers_taste_that_is_heard_and_not_told(worlds: list[World]) -> None:
