@@ -2,7 +2,8 @@
 
 One embedding a song (the mean over time is in it), a linear map or one hidden layer, Adam without weight decay, the
 learning rate and the moment to stop chosen by a validation fold. Only songs that no training of the embeddings saw are
-used, in folds that cut no split group; each song is asked once. All folds and learning rates train side by side.
+used, in folds that cut no split group; each song is asked once. The folds of a probe train as one, and
+probes side by side.
 """
 
 from __future__ import annotations

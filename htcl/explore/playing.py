@@ -5,7 +5,8 @@ from __future__ import annotations
 import mimetypes
 from functools import lru_cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile, _TemporaryFileWrapper
+from tempfile import NamedTemporaryFile
+from typing import IO
 
 from htcl.audio.decode import AudioRejected
 from htcl.audio.paths import resolve_audio_path
@@ -57,7 +58,7 @@ class Shelf:
         guessed = mimetypes.guess_type(place)[0] or "application/octet-stream"
         return place, _TYPES.get(Path(place).suffix.lower(), guessed)
 
-    def _preview(self, place: str) -> _TemporaryFileWrapper[bytes]:
+    def _preview(self, place: str) -> IO[bytes]:
         """The beginning of a file, as an MP3 that is gone when it is forgotten."""
         try:
             copy = fetch_audio(place)

@@ -148,12 +148,11 @@ class Songs:
             fits &= _contains(self._names, word)
         start = " ".join(words)
         titles, artists = (_begins(column, start) for column in (self._titles, self._artists))
+        ranks = 2 * ~titles + ~artists  # what begins so comes first, by title before by artist
         found: list[int] = []
-        for group in (fits & titles & artists, fits & titles & ~artists, fits & artists & ~titles, fits):
-            rows = _first(group, _MATCHES_SORTED)
-            rows.sort(key=lambda row: (self._titles[row].as_py(), self._artists[row].as_py(), row))
-            found += rows
-            fits &= ~group
+        for rank in range(4):
+            rows = _first(fits & (ranks == rank), _MATCHES_SORTED)
+            found += sorted(rows, key=lambda row: (self._titles[row].as_py(), self._artists[row].as_py(), row))
             if len(found) >= k:
                 break
         return [self.song(row) for row in found[:k]]

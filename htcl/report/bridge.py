@@ -104,7 +104,8 @@ def _place(
 def _label(text: str, x: float, y: float, taken: list[Box]) -> tuple[float, float, Literal["start", "end", "middle"]]:
     """The first place around a point where a label covers nothing; else beside it, where there is more room."""
     width = LETTER * len(text)
-    sides = [side for side, room in (("start", 100 - x), ("end", x)) if GAP + NARROW * width <= room]
+    sides = {side for side, room in (("start", 100 - x), ("end", x)) if GAP + NARROW * width <= room}
+    sides = sides or {"end" if x > 50 else "start"}
     places: list[tuple[float, float, Literal["start", "end", "middle"], Box]] = []
     for rise in (sign * lines * LINE for lines in (0.6, 1.6, 2.6, 3.6) for sign in (-1, 1)):  # beside the whisker
         middle = y + rise
@@ -112,7 +113,7 @@ def _label(text: str, x: float, y: float, taken: list[Box]) -> tuple[float, floa
         span = (middle - LINE / 2, middle + LINE / 2)
         places.append((right, middle, "start", (right, span[0], right + width, span[1])))
         places.append((left, middle, "end", (left - width, span[0], left, span[1])))
-    places = [place for place in places if place[2] in sides] or places[x > 50 :: 2]
+    places = [place for place in places if place[2] in sides]
     free = [place for place in places if _inside(place[3]) and not any(_meet(place[3], box) for box in taken)]
     chosen = free[0] if free else places[0]
     taken.append(chosen[3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ class World:
         shape = (self.past.listeners, len(self.tracks))
         return csr_matrix((ones, (self.past.listener, self.past.song)), shape=shape)
 
-    @property
+    @cached_property
     def deciles(self) -> Int64:
         """1 to 10 by `responses`, 10 the most popular tenth [n]."""
         order = np.empty(len(self.responses), np.int64)
