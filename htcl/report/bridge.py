@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 from htcl.evaluation.results import Result
@@ -12,20 +14,22 @@ from htcl.report.charts import Tick, nice_ticks, position
 Kind = Literal["ours", "part", "competitor"]
 Box = tuple[float, float, float, float]
 
-LETTER, LINE, GAP = 1.15, 4.6, 1.4
-"""Width of a letter, height of a line and distance of a label from its point, in percent of the picture: what keeps
-labels apart on a picture of usual size."""
-NARROW = 1.8
-"""How much wider a label is in percent of the picture on a phone, where it must not leave the page."""
+LETTER, LINE, GAP, POINT = 2.1, 4.2, 2.2, 1.6
+"""Width of a letter, height of a line, distance of a label from its point and half a point's width, in percent of the
+picture on a phone, where they are largest."""
 GUTTER = 7.0
 """Room on the left for systems that have no value on the x axis, in percent."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A system in percent of the picture; x_low and x_high are None where it has no value on the x axis."""
+    """A system in percent of the picture; x_low and x_high are None where it has no value on the x axis.
+
+    `number` is what stands beside the point: many systems lie close together, and their names would cover each other.
+    """
 
     system: str
+    number: int
     kind: Kind
     x: float
     y: float
@@ -35,12 +39,12 @@ class Mark:
     y_high: float
     label_x: float
     label_y: float
-    anchor: Literal["start", "end", "middle"]
+    anchor: Literal["start", "end"]
 
 
 @dataclass(frozen=True)
 class Bridge:
-    """The picture; `without_x` says that some systems stand in the gutter."""
+    """The picture, its marks from the top down; `without_x` says that some systems stand in the gutter."""
 
     x_label: str
     y_label: str
@@ -67,12 +71,12 @@ def bridge(
         return None
     x_levels, y_levels = _levels([xs[system] for system in shown if system in xs]), _levels([ys[s] for s in shown])
     places = {system: _place(xs.get(system), ys[system], x_levels, y_levels) for system in shown}
-    taken: list[Box] = [(x - 1, y - 1.5, x + 1, y + 1.5) for (x, y), *_ in places.values()]
+    taken: list[Box] = [(x - POINT, y - POINT, x + POINT, y + POINT) for (x, y), *_ in places.values()]
     marks = []
-    for system in sorted(shown, key=lambda each: ("ours", "competitor", "part").index(kinds[each])):
+    for number, system in enumerate(sorted(shown, key=lambda each: -ys[each].value), start=1):
         (x, y), across, along = places[system]
-        label_x, label_y, anchor = _label(system, x, y, taken)
-        marks.append(Mark(system, kinds[system], x, y, *across, *along, label_x, label_y, anchor))
+        label_x, label_y, anchor = _label(str(number), x, y, taken)
+        marks.append(Mark(system, number, kinds[system], x, y, *across, *along, label_x, label_y, anchor))
     return Bridge(
         x_label=x_label,
         y_label=y_label,
@@ -101,19 +105,16 @@ def _place(
     return (_across(x.value, x_levels), at), (_across(x.low, x_levels), _across(x.high, x_levels)), (low, high)
 
 
-def _label(text: str, x: float, y: float, taken: list[Box]) -> tuple[float, float, Literal["start", "end", "middle"]]:
-    """The first place around a point where a label covers nothing; else beside it, where there is more room."""
+def _label(text: str, x: float, y: float, taken: list[Box]) -> tuple[float, float, Literal["start", "end"]]:
+    """The nearest place beside a point where a label covers nothing, off its whiskers; else above it."""
     width = LETTER * len(text)
-    sides = {side for side, room in (("start", 100 - x), ("end", x)) if GAP + NARROW * width <= room}
-    sides = sides or {"end" if x > 50 else "start"}
-    places: list[tuple[float, float, Literal["start", "end", "middle"], Box]] = []
-    for rise in (sign * lines * LINE for lines in (0.6, 1.6, 2.6, 3.6) for sign in (-1, 1)):  # beside the whisker
-        middle = y + rise
-        right, left = x + GAP, x - GAP
+    places: list[tuple[float, float, Literal["start", "end"], Box]] = []
+    for away, rise in product((1, 2, 3), (-0.7, 0.7, -1.7, 1.7, -2.7, 2.7)):
+        middle, right, left = y + rise * LINE, x + away * GAP, x - away * GAP
         span = (middle - LINE / 2, middle + LINE / 2)
         places.append((right, middle, "start", (right, span[0], right + width, span[1])))
         places.append((left, middle, "end", (left - width, span[0], left, span[1])))
-    places = [place for place in places if place[2] in sides]
+    places.sort(key=lambda place: math.hypot(place[0] - x, place[1] - y))
     free = [place for place in places if _inside(place[3]) and not any(_meet(place[3], box) for box in taken)]
     chosen = free[0] if free else places[0]
     taken.append(chosen[3])

@@ -82,12 +82,13 @@ def test_the_report_card_is_on_the_page(full: ReportData) -> None:
         "by sound alone",
     ):
         assert text in page
-    assert page.count('class="point ours"') == 2 and page.count('class="point competitor"') == 1
+    for kind, count in (("ours", 2), ("competitor", 1)):  # on the picture and in its key
+        assert page.count(f'class="point {kind}"') == 2 * count
 
 
 def test_without_a_card_the_page_says_how_to_make_one(full: ReportData) -> None:
     page = render(replace(full, card=None))
-    assert "<code>htcl evaluate</code>" in page and page.count('class="point ours"') == 2
+    assert "<code>htcl evaluate</code>" in page and page.count('class="point ours"') == 4
 
 
 def test_an_empty_report_says_so_in_sentences(empty: ReportData) -> None:
