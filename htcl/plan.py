@@ -30,7 +30,7 @@ STEP_VERSIONS = {
     "evaluation": 5,
     "embeddings": 1,
     "index": 1,
-    "report": 3,
+    "report": 4,
 }
 """Raised when the output of a step changes its meaning."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from htcl.artifacts import ArtifactStore
 
 REPORT_FILE = "report.html"
+BRIDGE_FILE = "bridge.svg"
 
 
 def report_path(workspace: str, key: str) -> Path:

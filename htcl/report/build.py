@@ -24,7 +24,7 @@ from htcl.logs import get_logger, log
 from htcl.pairs import PAIRS_FOLDER
 from htcl.plan import Step, plan
 from htcl.publish import Judgement, read_judgement
-from htcl.report import REPORT_FILE, report_path
+from htcl.report import BRIDGE_FILE, REPORT_FILE, report_path
 from htcl.report.bridge import Bridge, Kind, bridge
 from htcl.report.card import card_section
 from htcl.report.curves import read_curve
@@ -35,7 +35,7 @@ from htcl.report.page import ReportData
 from htcl.report.projection import MAX_POINTS, project_2d
 from htcl.report.quality import quality_rows, unusual
 from htcl.report.queries import Catalog, Songs, hits, previews, read_queries, words
-from htcl.report.render import render
+from htcl.report.render import render, render_bridge, shown_bridge
 from htcl.search.index import read_embeddings
 from htcl.shards.index import read_index
 from htcl.text import TextColumn, metadata_text
@@ -52,6 +52,8 @@ def build_report(config: PipelineConfig, step: Step) -> None:
         card = store.fetch("report_card", key) if key else None
         data = _report_data(config, store, _manifests(store, step), card)
         (draft.path / REPORT_FILE).write_text(render(data), encoding="utf-8")
+        if picture := shown_bridge(data):
+            (draft.path / BRIDGE_FILE).write_text(render_bridge(picture), encoding="utf-8")
     log(get_logger("report"), "report published", path=f"{store.content('report', step.key)}/{REPORT_FILE}")
 
 

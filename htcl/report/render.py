@@ -6,6 +6,7 @@ from operator import attrgetter
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from htcl.report import formats
+from htcl.report.bridge import Bridge
 from htcl.report.catalog_map import drawn
 from htcl.report.charts import Whisker, bars, line_chart, whiskers
 from htcl.report.data import FunnelRow, Headline
@@ -13,6 +14,9 @@ from htcl.report.page import ReportData
 from htcl.report.results import blocks
 from htcl.web import web_file
 from htcl.web.map import OTHER, genre_colours, legend
+
+KEY_LINE = 26
+"""Height of a line of the key beside the bridge, in pixels."""
 
 
 def render(data: ReportData) -> str:
@@ -28,7 +32,7 @@ def render(data: ReportData) -> str:
             rejects=sorted(data.rejects, key=attrgetter("count"), reverse=True),
             charts=[(curve.stage, line_chart(curve)) for curve in data.curves],
             blocks=blocks(data.results),
-            bridge=data.card.bridge if data.card else data.bridge,
+            bridge=shown_bridge(data),
             card_blocks=blocks(data.card.tables) if data.card else [],
             decile_charts=[(curve.stage, line_chart(curve)) for curve in data.card.deciles] if data.card else [],
             points=drawn(data.points, colours),
@@ -38,6 +42,34 @@ def render(data: ReportData) -> str:
             look=web_file("look.css"),
             map_css=web_file("map.css"),
             map_js=web_file("map.js"),
+        )
+    )
+
+
+def shown_bridge(data: ReportData) -> Bridge | None:
+    """The report card's where there is one, else that of the run."""
+    return data.card.bridge if data.card else data.bridge
+
+
+def render_bridge(bridge: Bridge) -> str:
+    """The bridge as a picture by itself, an SVG for slides and READMEs, light and dark."""
+    width, height, left, top, key_x = 1000, 560, 52, 44, 716
+    plot_width, plot_height = key_x - left - 32, height - top - 60
+    return (
+        _environment()
+        .get_template("bridge.svg.j2")
+        .render(
+            bridge=bridge,
+            width=width,
+            height=max(height, top + KEY_LINE * len(bridge.marks)),
+            left=left,
+            top=top,
+            key_x=key_x,
+            key_line=KEY_LINE,
+            plot_width=plot_width,
+            plot_height=plot_height,
+            across=lambda percent: round(left + plot_width * percent / 100, 1),
+            down=lambda percent: round(top + plot_height * percent / 100, 1),
         )
     )
 

@@ -19,7 +19,7 @@ from htcl.artifacts import MANIFEST, ArtifactStore
 from htcl.champion import require_champion
 from htcl.embeddings.embedder import SongEmbedder
 from htcl.plan import plan
-from htcl.report import report_path
+from htcl.report import BRIDGE_FILE, report_path
 from htcl.schemas import REJECTS, embeddings_schema
 from htcl.shards.index import read_index
 from htcl.shards.reader import ShardReader
@@ -68,6 +68,7 @@ def test_a_run_ends_with_the_result_table_and_the_path_of_a_report(demo_run: Run
         assert system in demo_run.finished
     for part in ("events in", "recall@10", "slow sad waltz on a harp", "data:audio/mpeg", "unknown track"):
         assert part in page.read_text()
+    assert ">stage2</text>" in page.with_name(BRIDGE_FILE).read_text()
 
 
 def test_status_names_what_would_run_and_why(demo_run: Run, htcl: Htcl) -> None:

@@ -2,13 +2,14 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 
 from htcl.report.data import Curve, Hit, MapPoint, QueryResult
 from htcl.report.errors import Neighbours, WorstText
 from htcl.report.page import ReportData
-from htcl.report.render import render
+from htcl.report.render import render, render_bridge, shown_bridge
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\"'"
 
@@ -89,6 +90,15 @@ def test_the_report_card_is_on_the_page(full: ReportData) -> None:
 def test_without_a_card_the_page_says_how_to_make_one(full: ReportData) -> None:
     page = render(replace(full, card=None))
     assert "<code>htcl evaluate</code>" in page and page.count('class="point ours"') == 4
+
+
+def test_the_bridge_is_a_picture_by_itself(full: ReportData) -> None:
+    bridge = shown_bridge(full)
+    assert bridge
+    picture = ElementTree.fromstring(render_bridge(bridge))
+    texts = [each.text for each in picture.iter("{http://www.w3.org/2000/svg}text")]
+    for mark in bridge.marks:
+        assert mark.system in texts and texts.count(str(mark.number)) == 2  # beside the point and in the key
 
 
 def test_an_empty_report_says_so_in_sentences(empty: ReportData) -> None:
