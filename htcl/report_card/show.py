@@ -9,6 +9,9 @@ from htcl.evaluation.results import Result
 from htcl.report_card.card import HEADLINES, KEPT_SHARE, Card, Verdict
 from htcl.report_card.variants import STAGE1, STAGE2
 
+FEWEST = 10
+"""Queries: a bootstrap over fewer is narrower than the truth, so nothing is called a win or a loss."""
+
 
 def card_markdown(card: Card) -> str:
     """The headlines of every system, and what stage 2 wins and loses."""
@@ -37,6 +40,9 @@ def _verdicts(verdicts: Sequence[Verdict]) -> list[str]:
         best = next((verdict for verdict in rows if verdict.best), None)
         if best is None:
             continue
+        if best.difference.n < FEWEST:
+            lines.append(f"{headline}: {_too_few(best)}")
+            continue
         ahead = [verdict.system for verdict in rows if verdict.difference.high < 0]
         beaten = f"; beaten by {', '.join(ahead)}" if ahead else ""
         lines.append(f"{headline}: {STAGE2} {_outcome(best)}{beaten}")
@@ -48,6 +54,15 @@ def _outcome(verdict: Verdict) -> str:
     word = "beats" if difference.low > 0 else "loses to" if difference.high < 0 else "cannot be told from"
     over = f", ahead in {sum(each > 0 for each in runs)} of {len(runs)} runs" if len(runs) > 1 else ""
     return f"{word} {verdict.system}, the best competitor ({signed(difference)}, n={difference.n:,}{over})"
+
+
+def _too_few(verdict: Verdict) -> str:
+    difference = verdict.difference
+    queries = "query is" if difference.n == 1 else "queries are"
+    return (
+        f"{STAGE2} {difference.value:+.3f} against {verdict.system}, the best competitor; "
+        f"{difference.n} {queries} too few to tell"
+    )
 
 
 def _kept(kept: Interval) -> str:

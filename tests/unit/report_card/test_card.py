@@ -55,6 +55,14 @@ def test_what_no_query_tells_apart_is_not_called_level(run):
     assert line.startswith("cold songs, song to song: stage2 cannot be told from MFCC, the best competitor (")
 
 
+def test_few_queries_make_no_winner(run):
+    figures = {("stage2", *COLD): values(0.4, 9), ("MFCC", *COLD): values(0.6, 9), ("random", *COLD): values(0.5, 9)}
+    line = verdict_lines(make_card("world", [run("w", figures)], CONFIG)[0])[0]
+    assert line == (
+        "cold songs, song to song: stage2 -0.200 against MFCC, the best competitor; 9 queries are too few to tell"
+    )
+
+
 def test_several_runs_say_in_how_many_of_them_it_is_ahead(run):
     figures = [
         {("stage2", *COLD): values(0.4), ("MFCC", *COLD): values(0.3)},
