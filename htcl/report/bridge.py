@@ -20,6 +20,8 @@ picture on a phone, where they are largest."""
 GUTTER = 7.0
 """Room on the left for systems that have no value on the x axis, in percent."""
 
+_FIRST_PLACED: tuple[Kind, ...] = ("ours", "competitor", "part")
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -72,17 +74,18 @@ def bridge(
     x_levels, y_levels = _levels([xs[system] for system in shown if system in xs]), _levels([ys[s] for s in shown])
     places = {system: _place(xs.get(system), ys[system], x_levels, y_levels) for system in shown}
     taken: list[Box] = [(x - POINT, y - POINT, x + POINT, y + POINT) for (x, y), *_ in places.values()]
+    numbers = {system: number for number, system in enumerate(sorted(shown, key=lambda each: -ys[each].value), start=1)}
     marks = []
-    for number, system in enumerate(sorted(shown, key=lambda each: -ys[each].value), start=1):
+    for system in sorted(numbers, key=lambda each: _FIRST_PLACED.index(kinds[each])):
         (x, y), across, along = places[system]
-        label_x, label_y, anchor = _label(str(number), x, y, taken)
-        marks.append(Mark(system, number, kinds[system], x, y, *across, *along, label_x, label_y, anchor))
+        label_x, label_y, anchor = _label(str(numbers[system]), x, y, taken)
+        marks.append(Mark(system, numbers[system], kinds[system], x, y, *across, *along, label_x, label_y, anchor))
     return Bridge(
         x_label=x_label,
         y_label=y_label,
         x_ticks=[Tick(_across(level, x_levels), f"{level:.2f}") for level in x_levels],
         y_ticks=[Tick(100 - position(level, y_levels[0], y_levels[-1]), f"{level:.2f}") for level in y_levels],
-        marks=marks,
+        marks=sorted(marks, key=lambda mark: mark.number),
         without_x=any(system not in xs for system in shown),
     )
 
@@ -109,7 +112,7 @@ def _label(text: str, x: float, y: float, taken: list[Box]) -> tuple[float, floa
     """The nearest place beside a point where a label covers nothing, off its whiskers; else above it."""
     width = LETTER * len(text)
     places: list[tuple[float, float, Literal["start", "end"], Box]] = []
-    for away, rise in product((1, 2, 3), (-0.7, 0.7, -1.7, 1.7, -2.7, 2.7)):
+    for away, rise in product((1, 2, 3, 4), (-0.7, 0.7, -1.7, 1.7, -2.7, 2.7, -3.7, 3.7)):
         middle, right, left = y + rise * LINE, x + away * GAP, x - away * GAP
         span = (middle - LINE / 2, middle + LINE / 2)
         places.append((right, middle, "start", (right, span[0], right + width, span[1])))
