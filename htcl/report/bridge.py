@@ -109,17 +109,17 @@ def _place(
 
 
 def _label(text: str, x: float, y: float, taken: list[Box]) -> tuple[float, float, Literal["start", "end"]]:
-    """The nearest place beside a point where a label covers nothing, off its whiskers; else above it."""
+    """The nearest place beside a point, off its whiskers and inside, where a label covers nothing; else the nearest."""
     width = LETTER * len(text)
     places: list[tuple[float, float, Literal["start", "end"], Box]] = []
-    for away, rise in product((1, 2, 3, 4), (-0.7, 0.7, -1.7, 1.7, -2.7, 2.7, -3.7, 3.7)):
-        middle, right, left = y + rise * LINE, x + away * GAP, x - away * GAP
-        span = (middle - LINE / 2, middle + LINE / 2)
-        places.append((right, middle, "start", (right, span[0], right + width, span[1])))
-        places.append((left, middle, "end", (left - width, span[0], left, span[1])))
+    for away, rise, side in product((1, 2, 3, 4), (-0.7, 0.7, -1.7, 1.7, -2.7, 2.7, -3.7, 3.7), (1, -1)):
+        edge, middle = x + side * away * GAP, y + rise * LINE
+        left = edge if side > 0 else edge - width
+        box = (left, middle - LINE / 2, left + width, middle + LINE / 2)
+        if _inside(box):
+            places.append((edge, middle, "start" if side > 0 else "end", box))
     places.sort(key=lambda place: math.hypot(place[0] - x, place[1] - y))
-    free = [place for place in places if _inside(place[3]) and not any(_meet(place[3], box) for box in taken)]
-    chosen = free[0] if free else places[0]
+    chosen = next((place for place in places if not any(_meet(place[3], box) for box in taken)), places[0])
     taken.append(chosen[3])
     return chosen[:3]
 

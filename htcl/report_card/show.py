@@ -38,15 +38,15 @@ def _verdicts(verdicts: Sequence[Verdict]) -> list[str]:
     for headline in dict.fromkeys(verdict.headline for verdict in verdicts):
         rows = [verdict for verdict in verdicts if verdict.headline == headline]
         best = next((verdict for verdict in rows if verdict.best), None)
-        if best is None:
-            continue
-        if best.difference.n < FEWEST:
-            lines.append(f"{headline}: {_too_few(best)}")
-            continue
-        ahead = [verdict.system for verdict in rows if verdict.difference.high < 0]
-        beaten = f"; beaten by {', '.join(ahead)}" if ahead else ""
-        lines.append(f"{headline}: {STAGE2} {_outcome(best)}{beaten}")
+        if best is not None:
+            outcome = _too_few(best) if best.difference.n < FEWEST else _outcome(best) + _beaten(rows)
+            lines.append(f"{headline}: {STAGE2} {outcome}")
     return lines
+
+
+def _beaten(rows: Sequence[Verdict]) -> str:
+    ahead = [verdict.system for verdict in rows if verdict.difference.high < 0]
+    return f"; beaten by {', '.join(ahead)}" if ahead else ""
 
 
 def _outcome(verdict: Verdict) -> str:
@@ -60,7 +60,7 @@ def _too_few(verdict: Verdict) -> str:
     difference = verdict.difference
     queries = "query is" if difference.n == 1 else "queries are"
     return (
-        f"{STAGE2} {difference.value:+.3f} against {verdict.system}, the best competitor; "
+        f"{difference.value:+.3f} against {verdict.system}, the best competitor; "
         f"{difference.n} {queries} too few to tell"
     )
 
