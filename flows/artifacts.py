@@ -129,6 +129,10 @@ def _show_log_quality(store: ArtifactStore, step: Step) -> None:
 def _show_curve(store: ArtifactStore, step: Step) -> None:
     """The losses of a stage of training."""
     curve = read_curve(store.fetch(step.name, step.key), step.name)
+    if not curve.steps:
+        words = f"{step.name}: no step was trained (epochs: 0)"
+        create_markdown_artifact(words, key=f"{step.name}-losses", description=words)
+        return
     last = ", ".join(f"{name} {values[-1]:.3f}" for name, values in curve.series.items())
     image = f"![losses of {step.name}]({curve_image(curve)})"
     words = f"{step.name}: {last} after {curve.steps[-1]} steps"
